@@ -1,0 +1,381 @@
+//! The run record: the only format in which lfmark stores what it measured.
+//!
+//! A record is one file, `record.jsonl`, in the run folder: one [`Event`] a line, appended and
+//! flushed while the run goes on. The first line is always [`Event::Start`]; a run that ended
+//! in order has [`Event::End`] as its last one. A record without it was cut off, and is
+//! reported as incomplete.
+//!
+//! Rules of the format:
+//!
+//! - raw samples are integers with the unit in the name (`_ns`, `_bytes`, `_tokens`); the loss
+//!   is the one plain float, and is null where it was not finite;
+//! - nothing that can be derived is stored: rates, means and windows are computed when read;
+//! - what could not be read is null, never zero;
+//! - within one major version fields are only added, and always as optional ones.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The schema this build writes, and the newest it reads.
+pub const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+
+/// Version of the record format.
+///
+/// A reader accepts its own major version with a minor version no newer than its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Start(Box<Start>),
+    Phase(Phase),
+    Iteration(Iteration),
+    Generation(Generation),
+    MachineState(MachineState),
+    End(End),
+}
+
+/// What was run, on what, by which build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    pub schema: Schema,
+    /// Name of the run folder.
+    pub run_id: String,
+    /// Wall-clock time at process start, milliseconds since the Unix epoch, UTC.
+    pub started_unix_ms: u64,
+    pub lfmark: Build,
+    pub mlx: Mlx,
+    pub machine: Machine,
+    pub config: Config,
+    pub model: Model,
+    pub data: Data,
+    /// Where `footprint_bytes` is read from (`phys_footprint`, `rss`).
+    pub footprint_source: Option<String>,
+}
+
+/// The build of lfmark that ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    pub version: String,
+    /// Git commit of the source; null when it was built outside a checkout.
+    pub commit: Option<String>,
+    /// Whether tracked files differed from that commit.
+    pub dirty: Option<bool>,
+    /// `release` or `debug`.
+    pub profile: String,
+    pub rustc: Option<String>,
+    /// Measured cost of the native set-up this build stands on.
+    pub native_setup: Option<NativeSetup>,
+}
+
+/// What `cargo xtask setup` measured when it installed native MLX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NativeSetup {
+    pub wall_ms: u64,
+    pub installed_bytes: u64,
+}
+
+/// The MLX library that did the work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mlx {
+    pub version: String,
+    /// `cpu`, `metal` or `cuda`.
+    pub backend: String,
+    /// As MLX names its default device.
+    pub device_name: Option<String>,
+    /// As MLX names its architecture (`applegpu_g16s`, `sm_90`).
+    pub architecture: Option<String>,
+    /// Memory MLX says the device has.
+    pub device_memory_bytes: Option<u64>,
+    /// Metal's recommended working set.
+    pub working_set_bytes: Option<u64>,
+    /// SHA-256 of the loaded `libmlx`.
+    pub library_sha256: Option<String>,
+    /// Which BLAS serves the CPU back end, where that is known.
+    pub blas: Option<String>,
+}
+
+/// The machine, in fields that do not change while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    pub os: String,
+    pub os_version: Option<String>,
+    pub kernel: Option<String>,
+    pub arch: String,
+    /// CPU brand string; on Apple silicon this is the chip's name.
+    pub cpu: Option<String>,
+    pub physical_cores: Option<u32>,
+    pub logical_cores: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    /// Apple's chip name (`Apple M4 Max`).
+    pub chip: Option<String>,
+    /// Apple's model identifier (`Mac16,1`).
+    pub model_id: Option<String>,
+    pub gpu: Option<String>,
+    pub gpu_cores: Option<u32>,
+    pub virtual_machine: Option<bool>,
+}
+
+/// Every choice of the run, resolved: no default is left to the reader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub iterations: u32,
+    pub batch_size: u32,
+    pub max_seq_length: u32,
+    /// Rows are padded to one more than a multiple of this.
+    pub pad_to: u32,
+    pub mask_prompt: bool,
+    pub seed: u64,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// `cpu` or `gpu`.
+    pub device: String,
+    pub optimizer: Optimizer,
+    pub lora: Lora,
+    /// Whether the whole training step was compiled by MLX.
+    pub compile: bool,
+    /// Whether MLX's buffer cache was cleared after every step.
+    pub clear_cache: bool,
+    pub windows: Vec<WindowSpec>,
+    pub generation: GenerationConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Optimizer {
+    /// `adam` or `adamw`.
+    pub name: String,
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Decoupled weight decay; 0 for Adam.
+    pub weight_decay: f64,
+    pub bias_correction: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lora {
+    pub rank: u32,
+    /// Factor on the low-rank update: alpha / rank.
+    pub scale: f64,
+    pub dropout: f64,
+    /// Number of last layers that were considered for adapters.
+    pub layers: u32,
+    /// Module paths within a layer (`self_attn.q_proj`).
+    pub targets: Vec<String>,
+}
+
+/// A range of iterations that is reported together, as the user wrote it.
+///
+/// The iterations of a window are `first..=last`, less those that an earlier window holds
+/// already: in `1-100, 100-300` iteration 100 counts once, in the first window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSpec {
+    pub first: u32,
+    pub last: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerationConfig {
+    pub prompts: Vec<String>,
+    pub max_tokens: u32,
+    /// 0 means greedy decoding.
+    pub temperature: f64,
+    pub top_p: f64,
+    pub ignore_eos: bool,
+    /// Whether the tokenizer's chat template was put around the prompts.
+    pub chat_template: bool,
+}
+
+/// The model, as built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Preset or folder name; never a path.
+    pub name: String,
+    pub weights: Weights,
+    pub layers: u32,
+    pub attention_layers: u32,
+    pub hidden_size: u32,
+    pub ffn_size: u32,
+    pub vocab_size: u32,
+    /// Parameters of the base model.
+    pub parameters: u64,
+    /// Bytes of the base weights in memory.
+    pub weight_bytes: u64,
+    /// Trainable parameters, counted from the adapters that were built.
+    pub trainable_parameters: u64,
+    /// Adapted modules with their shapes, from which the count above can be derived.
+    pub adapters: Vec<AdapterShape>,
+    /// SHA-256 of `config.json`.
+    pub config_sha256: Option<String>,
+    /// SHA-256 of `tokenizer.json`.
+    pub tokenizer_sha256: Option<String>,
+}
+
+/// One adapted linear module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterShape {
+    pub name: String,
+    pub inputs: u32,
+    pub outputs: u32,
+}
+
+/// Where the base weights came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Weights {
+    /// Shipped inside the program.
+    Embedded { sha256: String },
+    /// Read from safetensors files.
+    Files { sha256: String },
+    /// Made on the host from a seed; the text such a model generates means nothing.
+    Random { seed: u64 },
+}
+
+/// The training data, as tokenized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// File or folder name, or `embedded`; never a path.
+    pub name: String,
+    pub sha256: String,
+    /// `text`, `completions` or `chat`.
+    pub format: String,
+    /// Tokens of every sample, in file order, before truncation.
+    pub sample_tokens: Vec<u32>,
+    /// Samples that were cut to `max_seq_length`.
+    pub truncated_samples: u32,
+}
+
+/// A stretch of the run that is neither an iteration nor a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    pub phase: PhaseKind,
+    /// Since process start.
+    pub start_ns: u64,
+    pub wall_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseKind {
+    /// Reading the machine, config, tokenizer and weights; attaching adapters.
+    Setup,
+    /// Reading and tokenizing the data set.
+    Data,
+    /// One discarded step for every batch shape, so that no iteration compiles.
+    Compile,
+    /// One discarded decode before the first prompt, for the same reason.
+    WarmUp,
+    /// Writing the adapters.
+    Save,
+}
+
+/// One training iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Iteration {
+    /// Counted from 1.
+    pub iteration: u32,
+    /// Since process start, at the beginning of the data part.
+    pub start_ns: u64,
+    /// Building the batch.
+    pub data_ns: u64,
+    /// The step, from the call until the device has finished.
+    pub step_ns: u64,
+    pub rows: u32,
+    /// Tokens of the samples themselves.
+    pub real_tokens: u32,
+    /// Tokens of the padded batch as fed to the model.
+    pub padded_tokens: u32,
+    /// Positions that entered the loss.
+    pub loss_tokens: u32,
+    /// Null where it was not finite.
+    pub loss: Option<f32>,
+    /// MLX memory after the step. The peak is the highest since the window began.
+    pub active_bytes: u64,
+    pub cache_bytes: u64,
+    pub peak_bytes: u64,
+    /// Process footprint; null on iterations where it was not read.
+    pub footprint_bytes: Option<u64>,
+    pub swap_bytes: Option<u64>,
+}
+
+/// One prompt and what was generated for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Since process start.
+    pub start_ns: u64,
+    pub prompt: String,
+    pub prompt_tokens: u32,
+    /// From the call until the first token was known on the host.
+    pub first_token_ns: u64,
+    /// From each token to the next; one fewer than `token_ids`.
+    pub token_ns: Vec<u64>,
+    /// Generated tokens, a stop token included.
+    pub token_ids: Vec<u32>,
+    pub text: String,
+    pub finish: Finish,
+    /// Tokenizing, generating and decoding the text.
+    pub wall_ns: u64,
+    pub active_bytes: u64,
+    pub cache_bytes: u64,
+    /// Highest since this prompt began.
+    pub peak_bytes: u64,
+    pub footprint_bytes: Option<u64>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    Stop,
+    Length,
+    Interrupted,
+}
+
+/// What may change while the machine runs. Every field is null where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineState {
+    /// Since process start.
+    pub at_ns: u64,
+    /// macOS: 0 nominal, 1 fair, 2 serious, 3 critical.
+    pub thermal_state: Option<u32>,
+    /// `ac` or `battery`.
+    pub power_source: Option<String>,
+    /// The operating system's own number of its energy mode, and its name.
+    pub power_mode: Option<u32>,
+    pub power_mode_name: Option<String>,
+    pub swap_used_bytes: Option<u64>,
+    pub footprint_bytes: Option<u64>,
+    /// Cumulative energy counters by rail, in microjoules.
+    pub energy_uj: Option<BTreeMap<String, u64>>,
+    pub gpu_clock_hz: Option<u64>,
+    pub gpu_temperature_mc: Option<i64>,
+    /// One-minute load average, in thousandths.
+    pub load_milli: Option<u64>,
+}
+
+/// The last line of a run that ended in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub status: Status,
+    /// For a run that did not complete: why, in one sentence.
+    pub reason: Option<String>,
+    /// Process start to this line.
+    pub wall_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Complete,
+    /// Stopped by the user.
+    Interrupted,
+    /// Stopped by an error; what was measured before it stands.
+    Failed,
+}

@@ -1,0 +1,691 @@
+//! Everything a report shows of one run, derived from the raw samples of its record.
+//!
+//! Rates are work over time: a total divided by the time it took, never a mean of rates. What
+//! was not measured is `None`, never 0.
+
+use serde::Serialize;
+
+use crate::record::{
+    Finish, Generation, Iteration, MachineState, Phase, PhaseKind, Status, WindowSpec,
+};
+use crate::stats::{self, Distribution};
+use crate::store::Record;
+use crate::window;
+
+/// One run, summarized by [`summarize`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub status: RunStatus,
+    /// For a run that was interrupted or failed: why, as it was recorded.
+    pub reason: Option<String>,
+    /// All iterations together; `None` where none was recorded.
+    pub training: Option<Training>,
+    /// The windows that hold at least one recorded iteration, in the configured order.
+    pub windows: Vec<Window>,
+    /// One for every prompt, in the order they ran.
+    pub generations: Vec<GenerationSummary>,
+    pub memory: Memory,
+    pub budget: Budget,
+}
+
+/// How the run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Complete,
+    /// Stopped by the user.
+    Interrupted,
+    /// Stopped by an error.
+    Failed,
+    /// The record has no last line: the process was killed, or still runs.
+    CutOff,
+}
+
+/// Training over a range of iterations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Training {
+    /// Iterations that were measured.
+    pub iterations: u32,
+    /// Sum of the steps.
+    pub step_ns: u64,
+    /// Sum of the data parts.
+    pub data_ns: u64,
+    /// From the first iteration's start to the last one's end, with all that lies between.
+    pub wall_ns: u64,
+    /// Iterations per second of step time.
+    pub iterations_per_step_second: Option<f64>,
+    /// Iterations per second of wall time.
+    pub iterations_per_wall_second: Option<f64>,
+    /// Tokens of the samples themselves.
+    pub real_tokens: Tokens,
+    /// Tokens of the padded batches as fed to the model.
+    pub padded_tokens: Tokens,
+    /// Positions that entered the loss.
+    pub loss_tokens: Tokens,
+    /// Step times in nanoseconds.
+    pub step: Distribution,
+    /// Highest MLX memory.
+    pub peak_bytes: u64,
+    /// `None` where it was not finite.
+    pub first_loss: Option<f32>,
+    pub last_loss: Option<f32>,
+}
+
+/// A number of tokens and how fast they were worked through.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tokens {
+    pub total: u64,
+    pub per_step_second: Option<f64>,
+}
+
+/// Training within one window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Window {
+    /// As the user wrote it (`100-300`).
+    pub label: String,
+    pub spec: WindowSpec,
+    /// First and last iteration that were counted; in `1-100, 100-300` the second begins at 101.
+    pub first: u32,
+    pub last: u32,
+    pub training: Training,
+}
+
+/// Generation for one prompt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GenerationSummary {
+    pub prompt: String,
+    pub prompt_tokens: u32,
+    /// Tokens generated, a stop token included.
+    pub generated_tokens: u32,
+    pub finish: Finish,
+    /// From the call to the first token; `None` where there was none.
+    pub first_token_ns: Option<u64>,
+    /// Prompt tokens over the time to the first token.
+    pub prompt_tokens_per_second: Option<f64>,
+    /// Tokens after the first over the time they took; `None` for fewer than two tokens.
+    pub tokens_per_second: Option<f64>,
+    /// Times from token to token in nanoseconds.
+    pub token: Option<Distribution>,
+    pub wall_ns: u64,
+    /// Highest MLX memory.
+    pub peak_bytes: u64,
+    pub footprint_bytes: Option<u64>,
+}
+
+/// Memory over the iterations of the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Memory {
+    /// MLX active memory after the first and after the last iteration.
+    pub active_first_bytes: Option<u64>,
+    pub active_last_bytes: Option<u64>,
+    /// Largest MLX cache after an iteration.
+    pub cache_max_bytes: Option<u64>,
+    /// Where the footprint is read from (`phys_footprint`, `rss`).
+    pub footprint_source: Option<String>,
+    /// Process footprint in bytes.
+    pub footprint: Option<Readings>,
+    /// Swap in use on the whole machine, in bytes.
+    pub swap: Option<Readings>,
+}
+
+/// Readings that were taken on some iterations only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Readings {
+    pub count: usize,
+    pub first: u64,
+    pub max: u64,
+    pub last: u64,
+}
+
+/// Where the time went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Budget {
+    /// Process start to the end of the run.
+    pub wall_ns: u64,
+    /// False for a record without its last line: the wall time then ends with the latest event
+    /// that was recorded.
+    pub wall_known: bool,
+    /// One of each [`Part`], in its order.
+    pub parts: Vec<Share>,
+    /// Wall time that no part explains. Negative only where parts of the record overlap.
+    pub rest_ns: i64,
+    /// As a fraction of the wall time.
+    pub rest_share: Option<f64>,
+}
+
+/// One part of the time budget.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Share {
+    pub part: Part,
+    /// `None` where nothing of the kind was recorded.
+    pub ns: Option<u64>,
+    /// As a fraction of the wall time.
+    pub share: Option<f64>,
+}
+
+/// The parts a run's time is divided into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Setup,
+    /// Reading the data set, and building the batch of every iteration.
+    Data,
+    Compile,
+    Step,
+    Saving,
+    WarmUp,
+    Generation,
+}
+
+/// Derives everything a report shows from a record.
+pub fn summarize(record: &Record) -> Summary {
+    let (status, reason) = match &record.end {
+        None => (RunStatus::CutOff, None),
+        Some(end) => {
+            let status = match end.status {
+                Status::Complete => RunStatus::Complete,
+                Status::Interrupted => RunStatus::Interrupted,
+                Status::Failed => RunStatus::Failed,
+            };
+            (status, end.reason.clone())
+        }
+    };
+    Summary {
+        status,
+        reason,
+        training: training(&record.iterations),
+        windows: windows(&record.start.config.windows, &record.iterations),
+        generations: record.generations.iter().map(generation).collect(),
+        memory: memory(record),
+        budget: budget(record),
+    }
+}
+
+fn windows(specs: &[WindowSpec], iterations: &[Iteration]) -> Vec<Window> {
+    specs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, spec)| {
+            let members = window::members(specs, index);
+            let begin = iterations.partition_point(|it| it.iteration < *members.start());
+            let end = iterations.partition_point(|it| it.iteration <= *members.end());
+            let counted = iterations.get(begin..end)?;
+            Some(Window {
+                label: spec.to_string(),
+                spec: *spec,
+                first: counted.first()?.iteration,
+                last: counted.last()?.iteration,
+                training: training(counted)?,
+            })
+        })
+        .collect()
+}
+
+fn training(iterations: &[Iteration]) -> Option<Training> {
+    let (first, last) = (iterations.first()?, iterations.last()?);
+    let steps: Vec<u64> = iterations.iter().map(|it| it.step_ns).collect();
+    let step_ns = total(steps.iter().copied());
+    let wall_ns = iteration_end(last).saturating_sub(first.start_ns);
+    let tokens = |count: fn(&Iteration) -> u32| {
+        let total = total(iterations.iter().map(|it| u64::from(count(it))));
+        Tokens {
+            total,
+            per_step_second: rate(total, step_ns),
+        }
+    };
+    Some(Training {
+        iterations: iterations.len() as u32,
+        step_ns,
+        data_ns: total(iterations.iter().map(|it| it.data_ns)),
+        wall_ns,
+        iterations_per_step_second: rate(iterations.len() as u64, step_ns),
+        iterations_per_wall_second: rate(iterations.len() as u64, wall_ns),
+        real_tokens: tokens(|it| it.real_tokens),
+        padded_tokens: tokens(|it| it.padded_tokens),
+        loss_tokens: tokens(|it| it.loss_tokens),
+        step: stats::describe(&steps)?,
+        peak_bytes: iterations
+            .iter()
+            .map(|it| peak(it.peak_bytes, it.active_bytes))
+            .max()?,
+        first_loss: first.loss,
+        last_loss: last.loss,
+    })
+}
+
+fn generation(generation: &Generation) -> GenerationSummary {
+    let first_token_ns = (!generation.token_ids.is_empty()).then_some(generation.first_token_ns);
+    // The first token's time is that of the prompt, so it counts in neither the tokens nor the
+    // time of the generation rate.
+    let later_tokens = generation.token_ns.len() as u64;
+    let later_ns = total(generation.token_ns.iter().copied());
+    GenerationSummary {
+        prompt: generation.prompt.clone(),
+        prompt_tokens: generation.prompt_tokens,
+        generated_tokens: generation.token_ids.len() as u32,
+        finish: generation.finish,
+        first_token_ns,
+        prompt_tokens_per_second: first_token_ns
+            .and_then(|ns| rate(u64::from(generation.prompt_tokens), ns)),
+        tokens_per_second: rate(later_tokens, later_ns),
+        token: stats::describe(&generation.token_ns),
+        wall_ns: generation.wall_ns,
+        peak_bytes: peak(generation.peak_bytes, generation.active_bytes),
+        footprint_bytes: generation.footprint_bytes,
+    }
+}
+
+fn memory(record: &Record) -> Memory {
+    let iterations = &record.iterations;
+    Memory {
+        active_first_bytes: iterations.first().map(|it| it.active_bytes),
+        active_last_bytes: iterations.last().map(|it| it.active_bytes),
+        cache_max_bytes: iterations.iter().map(|it| it.cache_bytes).max(),
+        footprint_source: record.start.footprint_source.clone(),
+        footprint: readings(iterations.iter().filter_map(|it| it.footprint_bytes)),
+        swap: readings(iterations.iter().filter_map(|it| it.swap_bytes)),
+    }
+}
+
+fn readings(values: impl Iterator<Item = u64>) -> Option<Readings> {
+    values.fold(None, |readings, value| match readings {
+        None => Some(Readings {
+            count: 1,
+            first: value,
+            max: value,
+            last: value,
+        }),
+        Some(so_far) => Some(Readings {
+            count: so_far.count + 1,
+            max: so_far.max.max(value),
+            last: value,
+            ..so_far
+        }),
+    })
+}
+
+fn budget(record: &Record) -> Budget {
+    let wall_ns = match &record.end {
+        Some(end) => end.wall_ns,
+        None => latest_ns(record),
+    };
+    let phase = |kind: PhaseKind| {
+        let times: Vec<u64> = record
+            .phases
+            .iter()
+            .filter(|phase| phase.phase == kind)
+            .map(|phase| phase.wall_ns)
+            .collect();
+        (!times.is_empty()).then(|| total(times.into_iter()))
+    };
+    let over_iterations = |time: fn(&Iteration) -> u64| {
+        (!record.iterations.is_empty()).then(|| total(record.iterations.iter().map(time)))
+    };
+    let data = [
+        phase(PhaseKind::Data),
+        over_iterations(|iteration| iteration.data_ns),
+    ];
+    let measured = [
+        (Part::Setup, phase(PhaseKind::Setup)),
+        (
+            Part::Data,
+            data.into_iter().flatten().reduce(u64::saturating_add),
+        ),
+        (Part::Compile, phase(PhaseKind::Compile)),
+        (Part::Step, over_iterations(|iteration| iteration.step_ns)),
+        (Part::Saving, phase(PhaseKind::Save)),
+        (Part::WarmUp, phase(PhaseKind::WarmUp)),
+        (
+            Part::Generation,
+            (!record.generations.is_empty())
+                .then(|| total(record.generations.iter().map(|g| g.wall_ns))),
+        ),
+    ];
+    let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
+    let explained = total(measured.iter().filter_map(|(_, ns)| *ns));
+    // In 128 bits, since parts that overlap may add up to more than the whole.
+    let rest_ns = (i128::from(wall_ns) - i128::from(explained))
+        .clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    Budget {
+        wall_ns,
+        wall_known: record.end.is_some(),
+        parts: measured
+            .into_iter()
+            .map(|(part, ns)| Share {
+                part,
+                ns,
+                share: ns.and_then(|ns| share(ns as f64)),
+            })
+            .collect(),
+        rest_ns,
+        rest_share: share(rest_ns as f64),
+    }
+}
+
+/// End of the latest event, the best lower bound of the wall time of a run that was cut off.
+fn latest_ns(record: &Record) -> u64 {
+    let phases = record.phases.iter().map(phase_end);
+    let iterations = record.iterations.iter().map(iteration_end);
+    let generations = record.generations.iter().map(generation_end);
+    let states = record.states.iter().map(|state: &MachineState| state.at_ns);
+    phases
+        .chain(iterations)
+        .chain(generations)
+        .chain(states)
+        .max()
+        .unwrap_or(0)
+}
+
+fn phase_end(phase: &Phase) -> u64 {
+    phase.start_ns.saturating_add(phase.wall_ns)
+}
+
+fn iteration_end(iteration: &Iteration) -> u64 {
+    total([iteration.start_ns, iteration.data_ns, iteration.step_ns].into_iter())
+}
+
+fn generation_end(generation: &Generation) -> u64 {
+    generation.start_ns.saturating_add(generation.wall_ns)
+}
+
+/// MLX sets the peak to 0 when it is reset, not to the memory in use, so that until the next
+/// allocation the peak lies below the active bytes.
+fn peak(peak_bytes: u64, active_bytes: u64) -> u64 {
+    peak_bytes.max(active_bytes)
+}
+
+/// Work per second; `None` for no time, and for work of which none was done.
+fn rate(work: u64, ns: u64) -> Option<f64> {
+    (work > 0 && ns > 0).then(|| work as f64 / (ns as f64 * 1e-9))
+}
+
+/// Sum that stays at the largest integer for a damaged record, instead of wrapping.
+fn total(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::End;
+    use crate::store;
+    use crate::testing;
+
+    /// A run of six iterations with all phases and one prompt; ends at 40,000 ns.
+    fn whole_run() -> Record {
+        let phase = |phase, start_ns, wall_ns| Phase {
+            phase,
+            start_ns,
+            wall_ns,
+        };
+        Record {
+            start: testing::start(),
+            phases: vec![
+                phase(PhaseKind::Setup, 0, 5000),
+                phase(PhaseKind::Data, 5000, 1000),
+                phase(PhaseKind::Compile, 6000, 3000),
+                phase(PhaseKind::Save, 20_000, 700),
+                phase(PhaseKind::WarmUp, 21_000, 800),
+                phase(PhaseKind::Save, 22_000, 300),
+            ],
+            iterations: (1..=6).map(testing::iteration).collect(),
+            generations: vec![testing::generation(400, &[100, 110, 90])],
+            states: Vec::new(),
+            end: Some(End {
+                status: Status::Complete,
+                reason: None,
+                wall_ns: 40_000,
+            }),
+            notices: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_close(actual: Option<f64>, expected: f64) {
+        let actual = actual.unwrap();
+        assert!(
+            (actual / expected - 1.0).abs() < 1e-12,
+            "{actual} instead of {expected}"
+        );
+    }
+
+    #[test]
+    fn rates_are_work_over_time() {
+        let training = summarize(&whole_run()).training.unwrap();
+        // Steps of 1100, 1200, .. 1600 ns; 100 ns of data and a gap of 50 ns for each but the
+        // last.
+        assert_eq!(training.iterations, 6);
+        assert_eq!(training.step_ns, 8100);
+        assert_eq!(training.data_ns, 600);
+        assert_eq!(training.wall_ns, 8100 + 600 + 5 * 50);
+        assert_close(training.iterations_per_step_second, 6e9 / 8100.0);
+        assert_close(training.iterations_per_wall_second, 6e9 / 8950.0);
+        assert_eq!(training.real_tokens.total, 420);
+        assert_close(training.real_tokens.per_step_second, 420e9 / 8100.0);
+        assert_eq!(training.padded_tokens.total, 582);
+        assert_close(training.padded_tokens.per_step_second, 582e9 / 8100.0);
+        assert_eq!(training.loss_tokens.total, 414);
+        assert_close(training.loss_tokens.per_step_second, 414e9 / 8100.0);
+        assert_eq!(training.step.count, 6);
+        assert_eq!(training.step.median, 1350.0);
+        assert_eq!(training.step.p95, 1575.0);
+        assert_close(training.step.sd, 35_000_f64.sqrt());
+        assert_eq!(training.peak_bytes, 6000);
+        assert_eq!(training.first_loss, Some(4.75));
+        assert_eq!(training.last_loss, Some(3.5));
+    }
+
+    /// Label, first and last iteration and step time of every window of a run that ended after
+    /// `iterations`.
+    fn check_windows(iterations: usize, expected: &[(&str, u32, u32, u64)]) {
+        let mut record = whole_run();
+        record.iterations.truncate(iterations);
+        let summary = summarize(&record);
+        let actual: Vec<_> = summary
+            .windows
+            .iter()
+            .map(|w| (w.label.as_str(), w.first, w.last, w.training.step_ns))
+            .collect();
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn windows_hold_the_iterations_that_were_measured() {
+        check_windows(
+            6,
+            &[
+                ("1-2", 1, 2, 2300),
+                ("2-4", 3, 4, 2700),
+                ("5-6", 5, 6, 3100),
+            ],
+        );
+        check_windows(3, &[("1-2", 1, 2, 2300), ("2-4", 3, 3, 1300)]);
+        check_windows(2, &[("1-2", 1, 2, 2300)]);
+        check_windows(0, &[]);
+    }
+
+    #[test]
+    fn a_peak_below_the_active_memory_is_not_believed() {
+        let mut record = whole_run();
+        for iteration in &mut record.iterations {
+            iteration.peak_bytes = 0;
+        }
+        record.generations[0].peak_bytes = 0;
+        let summary = summarize(&record);
+        assert_eq!(summary.training.unwrap().peak_bytes, 506);
+        assert_eq!(summary.generations[0].peak_bytes, 600);
+    }
+
+    /// Prompt tokens per second and generated tokens per second of 5 prompt tokens.
+    fn check_generation(
+        first_token_ns: u64,
+        token_ns: &[u64],
+        prompt: f64,
+        generated: Option<f64>,
+    ) {
+        let summary = generation(&testing::generation(first_token_ns, token_ns));
+        assert_eq!(summary.first_token_ns, Some(first_token_ns));
+        assert_eq!(summary.generated_tokens as usize, token_ns.len() + 1);
+        assert_close(summary.prompt_tokens_per_second, prompt);
+        assert_eq!(summary.tokens_per_second.is_some(), generated.is_some());
+        assert_eq!(summary.token.is_some(), generated.is_some());
+        if let Some(generated) = generated {
+            assert_close(summary.tokens_per_second, generated);
+        }
+    }
+
+    #[test]
+    fn the_first_token_counts_for_the_prompt_alone() {
+        check_generation(400, &[100, 110, 90], 5e9 / 400.0, Some(3e9 / 300.0));
+        check_generation(500, &[100], 1e7, Some(1e7));
+        check_generation(500, &[], 1e7, None);
+    }
+
+    #[test]
+    fn a_generation_without_tokens_has_no_rates() {
+        let mut nothing = testing::generation(0, &[]);
+        nothing.token_ids.clear();
+        let summary = generation(&nothing);
+        assert_eq!(summary.generated_tokens, 0);
+        assert_eq!(summary.first_token_ns, None);
+        assert_eq!(summary.prompt_tokens_per_second, None);
+        assert_eq!(summary.tokens_per_second, None);
+    }
+
+    #[test]
+    fn memory_is_summarized_from_the_readings_there_are() {
+        let mut record = whole_run();
+        record.iterations[1].footprint_bytes = Some(7000);
+        record.iterations[2].footprint_bytes = Some(9000);
+        record.iterations[5].footprint_bytes = Some(8000);
+        let memory = summarize(&record).memory;
+        assert_eq!(memory.active_first_bytes, Some(501));
+        assert_eq!(memory.active_last_bytes, Some(506));
+        assert_eq!(memory.cache_max_bytes, Some(42));
+        assert_eq!(memory.footprint_source.as_deref(), Some("rss"));
+        let footprint = Readings {
+            count: 3,
+            first: 7000,
+            max: 9000,
+            last: 8000,
+        };
+        assert_eq!(memory.footprint, Some(footprint));
+        assert_eq!(memory.swap, None);
+    }
+
+    #[test]
+    fn the_time_budget_adds_up_to_the_wall_time() {
+        let budget = summarize(&whole_run()).budget;
+        let parts: Vec<_> = budget.parts.iter().map(|p| (p.part, p.ns)).collect();
+        assert_eq!(
+            parts,
+            [
+                (Part::Setup, Some(5000)),
+                (Part::Data, Some(1600)),
+                (Part::Compile, Some(3000)),
+                (Part::Step, Some(8100)),
+                (Part::Saving, Some(1000)),
+                (Part::WarmUp, Some(800)),
+                (Part::Generation, Some(2000)),
+            ]
+        );
+        assert_eq!((budget.wall_ns, budget.wall_known), (40_000, true));
+        assert_eq!(budget.rest_ns, 18_500);
+        assert_close(budget.rest_share, 0.4625);
+        assert_close(budget.parts[1].share, 0.04);
+        let shares: f64 = budget.parts.iter().filter_map(|p| p.share).sum();
+        assert_close(Some(shares + budget.rest_share.unwrap()), 1.0);
+    }
+
+    #[test]
+    fn overlapping_parts_leave_a_negative_rest() {
+        let mut record = whole_run();
+        record.end.as_mut().unwrap().wall_ns = 20_000;
+        let budget = summarize(&record).budget;
+        assert_eq!(budget.rest_ns, -1500);
+        assert_close(budget.rest_share, -0.075);
+    }
+
+    #[test]
+    fn a_record_without_its_end_lasts_until_its_latest_event() {
+        let mut record = whole_run();
+        record.end = None;
+        let check = |record: &Record, wall_ns: u64| {
+            let summary = summarize(record);
+            assert_eq!(summary.status, RunStatus::CutOff);
+            assert_eq!(summary.budget.wall_ns, wall_ns);
+            assert!(!summary.budget.wall_known);
+        };
+        check(&record, 32_000);
+        record.generations.clear();
+        check(&record, 22_300);
+        record.phases.truncate(3);
+        check(&record, 18_950);
+        record.states.push(MachineState {
+            at_ns: 19_000,
+            ..MachineState::default()
+        });
+        check(&record, 19_000);
+    }
+
+    #[test]
+    fn the_status_is_the_recorded_one() {
+        for (status, expected) in [
+            (Status::Complete, RunStatus::Complete),
+            (Status::Interrupted, RunStatus::Interrupted),
+            (Status::Failed, RunStatus::Failed),
+        ] {
+            let mut record = whole_run();
+            record.end = Some(End {
+                status,
+                reason: Some("ctrl-c".to_owned()),
+                wall_ns: 1,
+            });
+            let summary = summarize(&record);
+            assert_eq!(summary.status, expected);
+            assert_eq!(summary.reason.as_deref(), Some("ctrl-c"));
+        }
+    }
+
+    #[test]
+    fn a_run_that_measured_nothing_has_nothing_to_show() {
+        let events = [crate::record::Event::Start(Box::new(testing::start()))];
+        let record = store::parse(&testing::text(&events)).unwrap();
+        let summary = summarize(&record);
+        assert_eq!(summary.training, None);
+        assert_eq!(summary.windows, []);
+        assert_eq!(summary.generations, []);
+        assert_eq!(summary.memory.active_first_bytes, None);
+        assert_eq!(summary.memory.cache_max_bytes, None);
+        assert_eq!(summary.memory.footprint, None);
+        assert_eq!(summary.budget.wall_ns, 0);
+        assert!(
+            summary
+                .budget
+                .parts
+                .iter()
+                .all(|p| p.ns.is_none() && p.share.is_none())
+        );
+        assert_eq!(summary.budget.rest_share, None);
+    }
+
+    #[test]
+    fn a_record_with_impossible_numbers_does_not_overflow() {
+        let mut record = whole_run();
+        record.start.config.windows = vec![
+            WindowSpec {
+                first: 0,
+                last: u32::MAX,
+            },
+            WindowSpec { first: 9, last: 2 },
+        ];
+        for iteration in &mut record.iterations {
+            iteration.start_ns = u64::MAX;
+            iteration.step_ns = u64::MAX;
+        }
+        let summary = summarize(&record);
+        assert_eq!(summary.training.unwrap().step_ns, u64::MAX);
+        assert_eq!(summary.windows.len(), 1);
+        assert!(summary.budget.rest_ns < 0);
+    }
+}
