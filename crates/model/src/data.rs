@@ -1,0 +1,385 @@
+//! JSONL training data to padded batches, by mlx-lm's rules.
+//!
+//! A file holds one JSON object a line, all in one of mlx-lm's formats: `prompt` and
+//! `completion`, `messages`, or `text` (looked for in this order in the first line). Batches are
+//! made of neighbours in the [`Order`], and their own order is shuffled anew for every pass over
+//! the data. The shuffle is seeded; it is not NumPy's, so its order differs from mlx-lm's.
+
+use std::{fs, path::Path};
+
+use mlx_rs::Array;
+use serde_json::Value;
+
+use crate::{
+    Error, Result,
+    random::Generator,
+    tokenizer::{Message, Tokenizer},
+    weights::sha256_hex,
+};
+
+/// Rows are padded to one more than a multiple of this.
+pub const PAD_TO: usize = 32;
+
+/// One tokenized sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt, which do not enter the loss when prompts are masked; otherwise 0.
+    pub offset: usize,
+    /// Fields of the record.
+    pub fields: usize,
+    /// Line in the file, from 1.
+    pub line: usize,
+}
+
+/// Which samples are neighbours, and so share a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// What the command `mlx_lm.lora` does in 0.32.2: it means to sort by length, and sorts by
+    /// the number of fields of a record, so that equal records stay in the order of the file.
+    #[default]
+    MlxLm,
+    /// By number of tokens, which needs the least padding.
+    Length,
+}
+
+/// How the lines of a file are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Completions,
+    Chat,
+}
+
+impl Format {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Completions => "completions",
+            Self::Chat => "chat",
+        }
+    }
+}
+
+/// A tokenized data set.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// File name, or `embedded`.
+    pub name: String,
+    pub sha256: String,
+    pub format: Format,
+    pub samples: Vec<Sample>,
+}
+
+impl Dataset {
+    /// Reads a JSONL file, or `train.jsonl` of a folder.
+    ///
+    /// # Errors
+    ///
+    /// An unreadable or empty file, a broken line (named by its number), or a sample that holds
+    /// no token.
+    pub fn read(path: &Path, tokenizer: &Tokenizer, mask_prompt: bool) -> Result<Self> {
+        let file = match path.is_dir() {
+            true => path.join("train.jsonl"),
+            false => path.to_owned(),
+        };
+        let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Self::parse(&name, &text, tokenizer, mask_prompt)
+    }
+
+    /// Tokenizes the text of a JSONL file; `name` stands for it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataset::read`].
+    pub fn parse(name: &str, text: &str, tokenizer: &Tokenizer, mask_prompt: bool) -> Result<Self> {
+        let mut format = None;
+        let mut samples = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let number = index + 1;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let fail = |problem: String| Error::data(name, Some(number), problem);
+            let value: Value = serde_json::from_str(line)
+                .map_err(|e| fail(format!("not valid JSON ({e}); every line must hold one object")))?;
+            let format = match format {
+                Some(format) => format,
+                None => *format.insert(detect(&value).ok_or_else(|| {
+                    fail("needs `prompt` and `completion`, or `messages`, or `text`".into())
+                })?),
+            };
+            if format == Format::Text && mask_prompt {
+                return Err(fail("plain text has no prompt to mask; drop --mask-prompt".into()));
+            }
+            let (tokens, offset) = tokenize(&value, format, tokenizer, mask_prompt).map_err(fail)?;
+            if tokens.is_empty() {
+                return Err(fail("holds no token".into()));
+            }
+            samples.push(Sample {
+                tokens,
+                offset,
+                fields: value.as_object().map_or(0, |fields| fields.len()),
+                line: number,
+            });
+        }
+        let Some(format) = format else {
+            return Err(Error::data(name, None, "holds no samples; give one JSON object a line"));
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            sha256: sha256_hex(text.as_bytes()),
+            format,
+            samples,
+        })
+    }
+
+    /// Checks every token id against the vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// Names the line and the id.
+    pub fn check_vocabulary(&self, vocab_size: i32) -> Result<()> {
+        for sample in &self.samples {
+            if let Some(id) = sample.tokens.iter().find(|id| **id >= vocab_size as u32) {
+                return Err(Error::data(
+                    &self.name,
+                    Some(sample.line),
+                    format!(
+                        "token id {id} is outside the model's vocabulary of {vocab_size}; \
+                         the tokenizer does not belong to this model"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the samples that batches of at most `max_seq_length` tokens will cut, as mlx-lm does.
+    ///
+    /// # Errors
+    ///
+    /// With `truncate` off, a longer sample is an error that names its line.
+    pub fn check_length(&self, max_seq_length: usize, truncate: bool) -> Result<usize> {
+        let too_long = |sample: &&Sample| sample.tokens.len() > max_seq_length;
+        match self.samples.iter().find(too_long) {
+            Some(sample) if !truncate => Err(Error::data(
+                &self.name,
+                Some(sample.line),
+                format!(
+                    "the sample has {} tokens, more than the maximum of {max_seq_length}; \
+                     raise --max-seq-length, split the sample, or cut it with --truncate",
+                    sample.tokens.len()
+                ),
+            )),
+            _ => Ok(self.samples.iter().filter(too_long).count()),
+        }
+    }
+}
+
+fn detect(value: &Value) -> Option<Format> {
+    let has = |key| value.get(key).is_some();
+    if has("prompt") && has("completion") {
+        Some(Format::Completions)
+    } else if has("messages") {
+        Some(Format::Chat)
+    } else if has("text") {
+        Some(Format::Text)
+    } else {
+        None
+    }
+}
+
+fn tokenize(
+    value: &Value,
+    format: Format,
+    tokenizer: &Tokenizer,
+    mask_prompt: bool,
+) -> Result<(Vec<u32>, usize), String> {
+    let string = |key: &str| match value.get(key) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err(format!("`{key}` is not a string")),
+        None => Err(format!("`{key}` is missing, and the file's first line has it")),
+    };
+    let tools = value.get("tools");
+    let chat = |messages: &[Message], generation_prompt| {
+        tokenizer.encode_chat(messages, tools, generation_prompt).map_err(|e| e.to_string())
+    };
+    let messages: Vec<Message> = match format {
+        Format::Text => {
+            let mut tokens = tokenizer.encode(&string("text")?).map_err(|e| e.to_string())?;
+            let eos = tokenizer.eos_id().ok_or("the tokenizer names no end-of-text token")?;
+            if tokens.last() != Some(&eos) {
+                tokens.push(eos);
+            }
+            return Ok((tokens, 0));
+        }
+        Format::Completions => vec![
+            Message::new("user", &string("prompt")?),
+            Message::new("assistant", &string("completion")?),
+        ],
+        Format::Chat => {
+            let list = value.get("messages").ok_or("`messages` is missing, and the file's first line has it")?;
+            let list: Vec<Message> =
+                serde_json::from_value(list.clone()).map_err(|e| format!("`messages`: {e}"))?;
+            if list.is_empty() {
+                return Err("`messages` is empty".into());
+            }
+            list
+        }
+    };
+    let tokens = chat(&messages, false)?;
+    let offset = match (mask_prompt, messages.split_last()) {
+        (true, Some((last, before))) if !before.is_empty() => {
+            chat(before, last.role() == Some("assistant"))?.len()
+        }
+        _ => 0,
+    };
+    Ok((tokens, offset))
+}
+
+/// One padded batch.
+#[derive(Clone)]
+pub struct Batch {
+    /// Token ids, int32 `[rows, width]`, padded with 0.
+    pub tokens: Array,
+    /// First and last position that enters the loss, int32 `[rows, 2]`.
+    pub bounds: Array,
+    pub counts: Counts,
+}
+
+/// Tokens of a batch, counted three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub rows: u32,
+    /// Of the samples themselves, as fed to the model.
+    pub real_tokens: u32,
+    /// All input positions, padding included: rows times one less than the width.
+    pub padded_tokens: u32,
+    /// Positions that enter the loss. With mlx-lm's bounds that includes the one after a
+    /// sample's last token, which predicts padding, unless the row is full.
+    pub loss_tokens: u32,
+}
+
+/// Endless batches in seeded order.
+pub struct Batches {
+    rows: Vec<Row>,
+    /// Samples of every batch, as indices into `rows`.
+    batches: Vec<Vec<usize>>,
+    max_seq_length: usize,
+    generator: Generator,
+    /// Batches still to come in this pass over the data, last first.
+    pending: Vec<usize>,
+}
+
+struct Row {
+    tokens: Vec<i32>,
+    offset: usize,
+}
+
+impl Batches {
+    /// `max_seq_length` bounds the padded width; longer samples are cut.
+    ///
+    /// # Errors
+    ///
+    /// Fewer samples than a batch has rows, or a size of zero.
+    pub fn new(
+        data: &Dataset,
+        order: Order,
+        batch_size: usize,
+        max_seq_length: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        if batch_size == 0 || data.samples.len() < batch_size {
+            return Err(Error::data(
+                &data.name,
+                None,
+                format!(
+                    "holds {} samples, and a batch needs {batch_size}; use a batch size from 1 to {}",
+                    data.samples.len(),
+                    data.samples.len()
+                ),
+            ));
+        }
+        if max_seq_length < 2 {
+            return Err(Error::Invalid(format!(
+                "the maximum sequence length is {max_seq_length}; a step needs at least 2 tokens"
+            )));
+        }
+        let row = |sample: &Sample| Row {
+            tokens: sample.tokens.iter().map(|&id| id as i32).collect(),
+            offset: sample.offset,
+        };
+        let rows: Vec<Row> = data.samples.iter().map(row).collect();
+        let mut sorted: Vec<usize> = (0..rows.len()).collect();
+        sorted.sort_by_key(|&index| match order {
+            Order::MlxLm => data.samples[index].fields,
+            Order::Length => data.samples[index].tokens.len(),
+        });
+        Ok(Self {
+            batches: sorted.chunks_exact(batch_size).map(<[usize]>::to_vec).collect(),
+            rows,
+            max_seq_length,
+            generator: Generator::new(seed),
+            pending: Vec::new(),
+        })
+    }
+
+    /// The next batch; never ends.
+    pub fn next_batch(&mut self) -> Batch {
+        if self.pending.is_empty() {
+            self.pending = (0..self.batches.len()).collect();
+            self.generator.shuffle(&mut self.pending);
+        }
+        let index = self.pending.pop().expect("there is at least one batch");
+        self.build(index)
+    }
+
+    /// One batch of every padded width that occurs, narrowest first: all shapes a step will meet.
+    pub fn one_of_each_width(&self) -> Vec<Batch> {
+        let mut widths = Vec::new();
+        let mut found = Vec::new();
+        for index in 0..self.batches.len() {
+            let width = self.width(index);
+            if !widths.contains(&width) {
+                widths.push(width);
+                found.push(self.build(index));
+            }
+        }
+        found
+    }
+
+    fn width(&self, index: usize) -> usize {
+        let longest = self.batches[index].iter().map(|&row| self.rows[row].tokens.len()).max();
+        let padded = 1 + longest.unwrap_or(0).div_ceil(PAD_TO) * PAD_TO;
+        padded.min(self.max_seq_length)
+    }
+
+    fn build(&self, index: usize) -> Batch {
+        let batch = &self.batches[index];
+        let width = self.width(index);
+        let mut tokens = vec![0_i32; batch.len() * width];
+        let mut bounds = Vec::with_capacity(2 * batch.len());
+        let mut counts = Counts {
+            rows: batch.len() as u32,
+            real_tokens: 0,
+            padded_tokens: (batch.len() * (width - 1)) as u32,
+            loss_tokens: 0,
+        };
+        for (slots, &row) in tokens.chunks_exact_mut(width).zip(batch) {
+            let row = &self.rows[row];
+            let length = row.tokens.len().min(width);
+            slots[..length].copy_from_slice(&row.tokens[..length]);
+            bounds.extend([row.offset as i32, length as i32]);
+            let positions = length.min(width - 1);
+            counts.real_tokens += positions as u32;
+            counts.loss_tokens += (positions + 1).saturating_sub(row.offset.max(1)) as u32;
+        }
+        Batch {
+            tokens: Array::from_slice(&tokens, &[batch.len() as i32, width as i32]),
+            bounds: Array::from_slice(&bounds, &[batch.len() as i32, 2]),
+            counts,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! LFM2 with LoRA on MLX: load, train, generate.
+//!
+//! The only crate that knows `mlx-rs`. It offers steps, not runs: nothing here prints, reads a
+//! clock, or loops over a training run, so that the step that is measured is the step that is
+//! used.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | `config.json` to the resolved [`config::Shape`], and the tensors it implies |
+//! | [`lfm2`] | the whole architecture on one page |
+//! | [`cache`] | key/value cache and convolution state |
+//! | [`weights`] | strict safetensors reading and writing |
+//! | [`random`] | seeded weights, bit-identical on every platform |
+//! | [`lora`] | adapters: attach, save, load, fuse |
+//! | [`tokenizer`], [`data`] | text to token ids, JSONL to padded batches |
+//! | [`train`] | one optimizer step |
+//! | [`generate`] | prefill and decode |
+//! | [`load`] | presets, the embedded default, and model folders |
+//! | [`mlx`] | what mlx-rs does not wrap; the only `unsafe` of this crate |
+
+pub mod cache;
+pub mod config;
+pub mod data;
+mod error;
+pub mod generate;
+pub mod lfm2;
+pub mod load;
+pub mod lora;
+pub mod mlx;
+pub mod random;
+pub mod tokenizer;
+pub mod train;
+pub mod weights;
+
+pub use error::Error;
+pub use mlx_rs::{Array, Dtype};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,193 @@
+//! The device, its memory, and the end of all pending work.
+
+mod raw;
+
+use std::path::PathBuf;
+
+use mlx_rs::{Device, DeviceType, error::Result as MlxResult, memory};
+
+use crate::{Error, Result};
+
+/// Waits until all work of this thread's default streams has finished.
+///
+/// A process that ends while MLX works in the background can crash or hang, so every path out of
+/// the program passes here; see [`Session`].
+pub fn synchronize() {
+    raw::synchronize();
+}
+
+/// Held by `main` for as long as MLX is in use; its end waits for pending work, also when the
+/// stack unwinds.
+#[must_use = "the wait happens when this is dropped"]
+pub struct Session(());
+
+impl Session {
+    /// Selects the device: `gpu` where MLX has one, `cpu` otherwise, or as asked.
+    ///
+    /// # Errors
+    ///
+    /// A GPU was asked for, and this build of MLX has none.
+    pub fn start(device: Option<DeviceKind>) -> Result<(Self, DeviceKind)> {
+        // A fallible mlx-rs call installs its error handler; without it a raw call would end the
+        // process on error.
+        memory::active_memory()?;
+        let gpu = gpu_available();
+        let chosen = match (device, gpu) {
+            (Some(DeviceKind::Gpu), false) => {
+                return Err(Error::Invalid(
+                    "this build of MLX has no GPU back end; use --device cpu, or set up the CUDA \
+                     or Metal variant with `cargo xtask setup --backend cuda` (or metal)"
+                        .into(),
+                ));
+            }
+            (Some(kind), _) => kind,
+            (None, true) => DeviceKind::Gpu,
+            (None, false) => DeviceKind::Cpu,
+        };
+        Device::set_default(&match chosen {
+            DeviceKind::Cpu => Device::cpu(),
+            DeviceKind::Gpu => Device::gpu(),
+        });
+        Ok((Self(()), chosen))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        synchronize();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    Cpu,
+    Gpu,
+}
+
+/// What MLX says about itself and its default device; fields it does not give are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    pub version: String,
+    /// `cpu`, `metal` or `cuda`.
+    pub backend: &'static str,
+    pub device_name: Option<String>,
+    pub architecture: Option<String>,
+    pub memory_bytes: Option<u64>,
+    pub working_set_bytes: Option<u64>,
+}
+
+/// Bytes of MLX's allocator, for the whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub active_bytes: u64,
+    pub cache_bytes: u64,
+    /// Highest since the last reset; a reset sets it to zero, not to the active bytes.
+    pub peak_bytes: u64,
+}
+
+impl Memory {
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn read() -> Result<Self> {
+        Ok(Self {
+            active_bytes: memory::active_memory()? as u64,
+            cache_bytes: memory::cache_memory()? as u64,
+            peak_bytes: memory::peak_memory()? as u64,
+        })
+    }
+
+    /// Starts a new peak.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn reset_peak() -> Result<()> {
+        Ok(memory::reset_peak_memory()?)
+    }
+
+    /// Gives the buffer cache back to the system.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn clear_cache() -> Result<()> {
+        Ok(memory::clear_cache()?)
+    }
+}
+
+/// Reads the version, the back end, and what MLX knows of the default device.
+///
+/// # Errors
+///
+/// Those of MLX.
+pub fn info() -> Result<Info> {
+    let device = Device::try_default()?;
+    let kind = match device.get_type()? {
+        DeviceType::Cpu => DeviceKind::Cpu,
+        DeviceType::Gpu => DeviceKind::Gpu,
+    };
+    let backend = match kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu if cfg!(target_os = "macos") => "metal",
+        DeviceKind::Gpu => "cuda",
+    };
+    let raw = raw::DeviceInfo::read(kind);
+    Ok(Info {
+        version: raw::version(),
+        backend,
+        device_name: raw.string(c"device_name"),
+        architecture: raw.string(c"architecture"),
+        memory_bytes: raw.size(c"memory_size").or_else(|| raw.size(c"total_memory")),
+        working_set_bytes: raw.size(c"max_recommended_working_set_size"),
+    })
+}
+
+/// Path of the `libmlx` that this process has loaded, where the system says.
+pub fn library_path() -> Option<PathBuf> {
+    raw::library_path()
+}
+
+fn gpu_available() -> bool {
+    raw::gpu_available()
+}
+
+/// Evaluates arrays and waits for them: the fence before a clock is read.
+pub(crate) fn fence<'a>(arrays: impl IntoIterator<Item = &'a mlx_rs::Array>) -> MlxResult<()> {
+    mlx_rs::transforms::eval(arrays)
+}
+
+/// Finds `libmlx` in the text of `/proc/self/maps`.
+#[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has /proc"))]
+fn library_in_maps(maps: &str) -> Option<PathBuf> {
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|start| &line[start..]))
+        .find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with("libmlx.so")))
+        .map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libmlx_is_found_in_maps() {
+        let maps = "55d0-55d1 r--p 00000000 08:01 1 /usr/bin/lfmark\n\
+                    7f00-7f01 r--p 00000000 08:01 2 /opt/a b/libmlxc.so\n\
+                    7f02-7f03 r-xp 00000000 08:01 3 /opt/a b/libmlx.so\n\
+                    7f04-7f05 rw-p 00000000 00:00 0\n";
+        assert_eq!(library_in_maps(maps), Some(PathBuf::from("/opt/a b/libmlx.so")));
+        assert_eq!(library_in_maps("7f04-7f05 rw-p 00000000 00:00 0 [heap]\n"), None);
+    }
+
+    #[test]
+    fn mlx_describes_itself() {
+        let (_session, device) = Session::start(Some(DeviceKind::Cpu)).unwrap();
+        assert_eq!(device, DeviceKind::Cpu);
+        let info = info().unwrap();
+        assert_eq!(info.backend, "cpu");
+        assert!(info.version.starts_with("0.32."), "{info:?}");
+        let library = library_path().unwrap();
+        assert!(library.is_file(), "{library:?}");
+    }
+}

@@ -1,0 +1,263 @@
+//! One optimizer step: masked cross-entropy, gradients of the adapters, Adam or AdamW.
+//!
+//! The arithmetic is that of mlx-lm's trainer and of MLX's optimizers. A step is a pure function
+//! from parameters, moments and a key to their successors, so that it can be compiled whole, and
+//! so that running it once and dropping the result warms it up without training.
+
+use std::rc::Rc;
+
+use mlx_rs::{
+    Array, Dtype,
+    error::{Exception, Result as MlxResult},
+    ops,
+    ops::indexing::TryIndexOp,
+    random,
+    transforms::{compile::compile, value_and_grad_with_argnums},
+};
+
+use crate::{Error, Result, data::Batch, lfm2::Lfm2, lora::Adapters, mlx};
+
+/// Optimizer and its constants. No bias correction, as is MLX's default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Decoupled decay of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); `None` for Adam
+    /// (Kingma and Ba 2015, arXiv:1412.6980).
+    pub weight_decay: Option<f64>,
+}
+
+impl Optimizer {
+    /// Adam with MLX's default constants.
+    pub fn adam(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: None,
+        }
+    }
+
+    /// AdamW with MLX's default constants.
+    pub fn adamw(learning_rate: f64, weight_decay: f64) -> Self {
+        Self {
+            weight_decay: Some(weight_decay),
+            ..Self::adam(learning_rate)
+        }
+    }
+}
+
+type StepFn = Box<dyn FnMut(&[Array]) -> MlxResult<Vec<Array>>>;
+
+/// Trains adapters on a model whose own weights stay as they are.
+pub struct Trainer {
+    adapters: Adapters,
+    /// Parameters, first moments and second moments, each in the adapters' order, then the key.
+    state: Vec<Array>,
+    step: StepFn,
+    clear_cache: bool,
+}
+
+/// Choices of how a step runs; none changes what it computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepOptions {
+    /// Let MLX compile the whole step. It compiles anew for every batch shape.
+    pub compile: bool,
+    /// Give MLX's buffer cache back after every step, as mlx-lm does.
+    pub clear_cache: bool,
+}
+
+impl Trainer {
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn new(
+        model: Rc<Lfm2>,
+        adapters: Adapters,
+        optimizer: Optimizer,
+        seed: u64,
+        options: StepOptions,
+    ) -> Result<Self> {
+        let mut state = adapters.params().to_vec();
+        for _moment in ["first", "second"] {
+            for param in adapters.params() {
+                state.push(ops::zeros_like(param)?);
+            }
+        }
+        state.push(random::key(seed)?);
+        mlx::fence(&state)?;
+
+        let template = adapters.clone();
+        let step = move |inputs: &[Array]| step(&model, &template, optimizer, inputs);
+        let step: StepFn = match options.compile {
+            true => Box::new(compile(step, false)),
+            false => Box::new(step),
+        };
+        Ok(Self {
+            adapters,
+            state,
+            step,
+            clear_cache: options.clear_cache,
+        })
+    }
+
+    /// One step; returns the loss (mean over the batch's loss tokens) after the device has
+    /// finished.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn step(&mut self, batch: &Batch) -> Result<f32> {
+        let (state, loss) = self.run(batch)?;
+        self.state = state;
+        if self.clear_cache {
+            mlx::Memory::clear_cache()?;
+        }
+        Ok(loss)
+    }
+
+    /// Runs one step and forgets its result: kernels and graphs are compiled, nothing is trained.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn warm_up(&mut self, batch: &Batch) -> Result<()> {
+        self.run(batch).map(drop)
+    }
+
+    /// The adapters as trained so far.
+    pub fn adapters(&self) -> Adapters {
+        let mut adapters = self.adapters.clone();
+        adapters.set_params(self.state[..adapters.params().len()].to_vec());
+        adapters
+    }
+
+    fn run(&mut self, batch: &Batch) -> Result<(Vec<Array>, f32)> {
+        let mut inputs = self.state.clone();
+        inputs.extend([batch.tokens.clone(), batch.bounds.clone()]);
+        let mut outputs = (self.step)(&inputs)?;
+        drop(inputs);
+        mlx::fence(&outputs)?;
+        let loss = outputs.pop().expect("a step returns its loss last");
+        Ok((outputs, loss.try_item_exact::<f32>().map_err(|e| Error::Mlx(e.to_string()))?))
+    }
+}
+
+/// From `[params.., first moments.., second moments.., key, tokens, bounds]` to the successors of
+/// all but the last two, then the loss.
+fn step(model: &Lfm2, adapters: &Adapters, optimizer: Optimizer, inputs: &[Array]) -> MlxResult<Vec<Array>> {
+    let count = adapters.params().len();
+    let [key, tokens, bounds] = &inputs[3 * count..] else {
+        return Err(Exception::custom("a step takes a key, tokens and bounds after its state"));
+    };
+    let (next_key, dropout_key) = random::split(key, 2)?;
+    let argnums: Vec<i32> = (0..count as i32).collect();
+    let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
+        Ok(vec![loss(model, adapters, params, tokens, bounds, Some(&dropout_key))?])
+    };
+    let (mut values, gradients) =
+        value_and_grad_with_argnums(loss_of, argnums.as_slice())(&inputs[..count])?;
+
+    let mut params = Vec::with_capacity(3 * count + 2);
+    let (mut firsts, mut seconds) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for (index, gradient) in gradients.iter().enumerate() {
+        let moments = (&inputs[count + index], &inputs[2 * count + index]);
+        let (param, first, second) = optimizer.update(&inputs[index], gradient, moments)?;
+        params.push(param);
+        firsts.push(first);
+        seconds.push(second);
+    }
+    params.append(&mut firsts);
+    params.append(&mut seconds);
+    params.push(next_key);
+    params.append(&mut values);
+    Ok(params)
+}
+
+impl Optimizer {
+    /// One parameter's successor and its moments', all f32.
+    fn update(
+        &self,
+        param: &Array,
+        gradient: &Array,
+        (first, second): (&Array, &Array),
+    ) -> MlxResult<(Array, Array, Array)> {
+        // Constants are rounded once from f64, as Python's are; 1 - beta in f32 would differ.
+        let scalar = |value: f64| Array::from_f32(value as f32);
+        let learning_rate = scalar(self.learning_rate);
+        let param = match self.weight_decay {
+            Some(decay) => {
+                let kept = scalar(1.0).subtract(learning_rate.multiply(scalar(decay))?)?;
+                param.multiply(kept)?
+            }
+            None => param.clone(),
+        };
+        let first = (first.multiply(scalar(self.beta1))?)
+            .add(gradient.multiply(scalar(1.0 - self.beta1))?)?;
+        let second = (second.multiply(scalar(self.beta2))?)
+            .add(gradient.square()?.multiply(scalar(1.0 - self.beta2))?)?;
+        let step = (first.multiply(&learning_rate)?)
+            .divide(second.sqrt()?.add(scalar(self.eps))?)?;
+        Ok((param.subtract(step)?, first, second))
+    }
+}
+
+/// Mean cross-entropy over the positions within the bounds, f32.
+///
+/// `tokens` `[rows, width]` are both inputs (all but the last) and targets (all but the first);
+/// position `p`, from 1, counts where `bounds[row][0] <= p <= bounds[row][1]`.
+fn loss(
+    model: &Lfm2,
+    adapters: &Adapters,
+    params: &[Array],
+    tokens: &Array,
+    bounds: &Array,
+    dropout_key: Option<&Array>,
+) -> MlxResult<Array> {
+    let width = tokens.dim(1);
+    let inputs = tokens.try_index((.., ..width - 1))?;
+    let targets = tokens.try_index((.., 1..))?;
+    let pass = adapters.pass(params, dropout_key)?;
+    let logits = model.logits(&inputs, Some(&pass), None)?;
+
+    let positions = ops::arange::<_, i32>(1, width, 1)?;
+    let from = positions.ge(bounds.try_index((.., ..1))?)?;
+    let mask = from.logical_and(positions.le(bounds.try_index((.., 1..))?)?)?;
+
+    let scores = logits.take_along_axis(targets.expand_dims(-1)?, -1)?.squeeze_axes(&[-1])?;
+    let entropy = logits.logsumexp_axis(-1, None)?.subtract(scores)?;
+    let masked = entropy.multiply(mask.as_dtype(entropy.dtype())?)?;
+    let total = masked.as_dtype(Dtype::Float32)?.sum(None)?;
+    total.divide(mask.sum(None)?)
+}
+
+/// Loss of a batch without dropout, and without training.
+///
+/// # Errors
+///
+/// Those of MLX.
+pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32> {
+    let loss = loss(model, adapters, adapters.params(), &batch.tokens, &batch.bounds, None)?;
+    loss.eval()?;
+    loss.try_item_exact::<f32>().map_err(|e| Error::Mlx(e.to_string()))
+}
+
+/// Gradients of the loss with respect to every adapter parameter, without dropout: what the
+/// optimizer of a step receives.
+///
+/// # Errors
+///
+/// Those of MLX.
+pub fn gradients(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<Vec<Array>> {
+    let argnums: Vec<i32> = (0..adapters.params().len() as i32).collect();
+    let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
+        Ok(vec![loss(model, adapters, params, &batch.tokens, &batch.bounds, None)?])
+    };
+    let (_, gradients) =
+        value_and_grad_with_argnums(loss_of, argnums.as_slice())(adapters.params())?;
+    mlx::fence(&gradients)?;
+    Ok(gradients)
+}

@@ -1,0 +1,240 @@
+//! The model against values made by pinned Python mlx-lm (`fixtures/make_oracle.py`).
+
+mod common;
+
+use std::rc::Rc;
+
+use common::{ORACLES, Oracle, Waits, assert_close, difference_of, fixtures};
+use model::{
+    Array,
+    data::{Batches, Dataset, Format, Order, Sample},
+    generate::{Decoder, Sampling},
+    lfm2::{Lfm2, sequence_logits},
+    lora::Adapters,
+    train::{self, Optimizer, StepOptions, Trainer},
+};
+use serde_json::Value;
+
+/// Runs a check on every shape of the oracle.
+fn for_each(check: impl Fn(&str, &Oracle)) {
+    let _waits = Waits;
+    for name in ORACLES {
+        check(name, &Oracle::open(name));
+    }
+}
+
+/// Logits `[rows, L, vocab]` of all but the last column of the golden batch, row by row.
+fn batch_logits(model: &Lfm2, adapters: Option<&Adapters>, oracle: &Oracle) -> Array {
+    let tokens = oracle.ids("tokens");
+    let width = oracle.golden["tokens"].dim(1) as usize;
+    let rows: Vec<Array> = tokens
+        .chunks_exact(width)
+        .map(|row| sequence_logits(model, adapters, &row[..width - 1], None).unwrap())
+        .collect();
+    mlx_rs::ops::stack(&rows, 0).unwrap()
+}
+
+#[test]
+fn logits_agree() {
+    for_each(|name, oracle| {
+        let model = oracle.model();
+        let adapters = oracle.adapters();
+        let check = |what: &str, actual: Array| {
+            assert_close(&format!("{name} {what}"), &actual, &oracle.golden[what], 1e-4);
+        };
+        check("logits", batch_logits(&model, None, oracle));
+        check("logits_lora", batch_logits(&model, Some(&adapters), oracle));
+        check("logits_fused", batch_logits(&model.fuse(&adapters).unwrap(), None, oracle));
+    });
+}
+
+#[test]
+fn sixteen_bit_checkpoints_load_with_their_own_values() {
+    let _waits = Waits;
+    let oracle = Oracle::open("block-spelling");
+    for (file, golden) in [
+        ("weights-bf16.safetensors", "logits_bf16_weights"),
+        ("weights-f16.safetensors", "logits_f16_weights"),
+    ] {
+        let logits = batch_logits(&oracle.model_from(file), None, &oracle);
+        assert_close(file, &logits, &oracle.golden[golden], 1e-4);
+    }
+}
+
+#[test]
+fn loss_and_every_gradient_agree() {
+    for_each(|name, oracle| {
+        let (model, adapters, batch) = (oracle.model(), oracle.adapters(), oracle.batch());
+        let loss = train::evaluate(&model, &adapters, &batch).unwrap();
+        let expected = oracle.golden["loss"].item_exact::<f32>();
+        let difference = difference_of(&[loss], &[expected]);
+        assert!(difference <= 1e-5, "{name} loss {loss} against {expected}");
+
+        let gradients = train::gradients(&model, &adapters, &batch).unwrap();
+        let names: Vec<String> = adapter_tensor_names(&adapters);
+        assert_eq!(gradients.len(), oracle.golden.keys().filter(|k| k.starts_with("grad.")).count());
+        for (tensor, gradient) in names.iter().zip(&gradients) {
+            let golden = &oracle.golden[&format!("grad.{tensor}")];
+            assert_close(&format!("{name} gradient of {tensor}"), gradient, golden, 1e-4);
+        }
+    });
+}
+
+/// Names of the parameters in the order in which the adapters hold them.
+fn adapter_tensor_names(adapters: &Adapters) -> Vec<String> {
+    let pair = |spec: &model::lora::AdapterSpec| {
+        [format!("{}.lora_a", spec.name), format!("{}.lora_b", spec.name)]
+    };
+    adapters.specs().iter().flat_map(pair).collect()
+}
+
+/// Ten steps on the golden batch: losses before each step, and the adapters after them.
+fn ten_steps(oracle: &Oracle, optimizer: Optimizer, compile: bool) -> (Vec<f32>, Adapters) {
+    let options = StepOptions {
+        compile,
+        clear_cache: false,
+    };
+    let model = Rc::new(oracle.model());
+    let mut trainer = Trainer::new(model, oracle.adapters(), optimizer, 0, options).unwrap();
+    let batch = oracle.batch();
+    let losses = (0..10).map(|_| trainer.step(&batch).unwrap()).collect();
+    (losses, trainer.adapters())
+}
+
+fn check_curve(oracle: &Oracle, label: &str, prefix: &str, (losses, adapters): (Vec<f32>, Adapters)) {
+    let expected = oracle.golden[&format!("{prefix}_losses")].to_vec_cast::<f32>().unwrap();
+    let difference = difference_of(&losses, &expected);
+    assert!(difference <= 1e-4, "{label}: losses {losses:?} against {expected:?}");
+    for (tensor, param) in adapter_tensor_names(&adapters).iter().zip(adapters.params()) {
+        let golden = &oracle.golden[&format!("{prefix}_final.{tensor}")];
+        assert_close(&format!("{label} {tensor} after ten steps"), param, golden, 1e-4);
+    }
+}
+
+#[test]
+fn ten_steps_of_adam_and_adamw_agree() {
+    for_each(|name, oracle| {
+        for (prefix, optimizer) in [
+            ("adam", Optimizer::adam(1e-3)),
+            ("adamw", Optimizer::adamw(1e-3, 0.01)),
+        ] {
+            let steps = ten_steps(oracle, optimizer, false);
+            check_curve(oracle, &format!("{name} {prefix}"), prefix, steps);
+        }
+    });
+}
+
+#[test]
+fn a_compiled_step_computes_the_same() {
+    let _waits = Waits;
+    let oracle = Oracle::open("block-spelling");
+    let steps = ten_steps(&oracle, Optimizer::adam(1e-3), true);
+    check_curve(&oracle, "compiled adam", "adam", steps);
+}
+
+#[test]
+fn sixty_four_greedy_tokens_are_identical() {
+    for_each(|name, oracle| {
+        let model = oracle.model();
+        let check = |golden: &str, adapters: Option<Adapters>| {
+            let prompt = oracle.ids("prompt");
+            let adapters = adapters.map(Rc::new);
+            let (mut decoder, first) =
+                Decoder::start(&model, adapters, &prompt, Sampling::GREEDY).unwrap();
+            let mut tokens = vec![first];
+            tokens.extend((1..64).map(|_| decoder.next_token().unwrap()));
+            assert_eq!(tokens, oracle.ids(golden), "{name} {golden}");
+        };
+        check("greedy", None);
+        check("greedy_lora", Some(oracle.adapters()));
+    });
+}
+
+#[test]
+fn batches_are_padded_cut_and_grouped_alike() {
+    let _waits = Waits;
+    let text = std::fs::read_to_string(fixtures().join("oracle/batches.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert!(cases.len() >= 4);
+    for case in &cases {
+        let title = case["title"].as_str().unwrap();
+        let size = case["batch_size"].as_u64().unwrap() as usize;
+        let max = case["max_seq_length"].as_u64().unwrap() as usize;
+        let order = match case["cached"].as_bool().unwrap() {
+            true => Order::MlxLm,
+            false => Order::Length,
+        };
+        let data = Dataset {
+            name: title.into(),
+            sha256: String::new(),
+            format: Format::Text,
+            samples: case["samples"].as_array().unwrap().iter().map(sample).collect(),
+        };
+        let mut batches = Batches::new(&data, order, size, max, 1).unwrap();
+
+        let expected = case["batches"].as_array().unwrap();
+        let mut remaining: Vec<(Vec<i64>, Vec<i64>)> = expected
+            .iter()
+            .map(|batch| {
+                let (offsets, lengths) = (flat(&batch["offsets"]), flat(&batch["lengths"]));
+                let bounds = offsets.iter().zip(&lengths).flat_map(|(&o, &l)| [o, l]);
+                (flat(&batch["rows"]), bounds.collect())
+            })
+            .collect();
+        // Two passes over the data: each must give every batch once.
+        for _pass in 0..2 {
+            let all = remaining.clone();
+            for _ in 0..expected.len() {
+                let batch = batches.next_batch();
+                let ids = |array: &Array| -> Vec<i64> { array.to_vec_cast::<i64>().unwrap() };
+                let found = (ids(&batch.tokens), ids(&batch.bounds));
+                let place = remaining.iter().position(|b| *b == found);
+                remaining.remove(place.unwrap_or_else(|| panic!("{title}: {found:?} is not expected")));
+                let width = batch.tokens.dim(1);
+                assert_eq!(batch.counts.padded_tokens as i32, batch.tokens.dim(0) * (width - 1));
+            }
+            assert!(remaining.is_empty(), "{title}");
+            remaining = all;
+        }
+    }
+}
+
+fn sample(value: &Value) -> Sample {
+    Sample {
+        tokens: flat(&value["tokens"]).iter().map(|&id| id as u32).collect(),
+        offset: value["offset"].as_u64().unwrap() as usize,
+        fields: value["fields"].as_u64().unwrap_or(1) as usize,
+        line: 1,
+    }
+}
+
+fn flat(value: &Value) -> Vec<i64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(flat).collect(),
+        number => vec![number.as_i64().unwrap()],
+    }
+}
+
+#[test]
+fn loss_tokens_counted_on_the_host_are_those_of_mlx_lm() {
+    for_each(|name, oracle| {
+        let bounds = oracle.golden["lengths"].to_vec_cast::<i64>().unwrap();
+        let data = Dataset {
+            name: name.into(),
+            sha256: String::new(),
+            format: Format::Text,
+            samples: bounds
+                .chunks_exact(2)
+                .map(|b| Sample {
+                    tokens: vec![1; b[1] as usize],
+                    offset: b[0] as usize,
+                    fields: 1,
+                    line: 1,
+                })
+                .collect(),
+        };
+        let mut batches = Batches::new(&data, Order::Length, 2, 2048, 0).unwrap();
+        let counted = batches.next_batch().counts.loss_tokens;
+        assert_eq!(counted, oracle.golden["ntoks"].item_cast::<u32>(), "{name}");
+    });
+}
