@@ -1,0 +1,94 @@
+//! Where the wall time went.
+
+use metrics::summary::{Budget, Part};
+use serde::Serialize;
+
+use super::Shown;
+use crate::charts::{self, Bar, ChartError};
+use crate::markdown::{Align, table};
+use crate::units::{self, NOT_MEASURED};
+
+#[derive(Debug, Serialize)]
+pub(super) struct BudgetView {
+    table: String,
+    wall_known: bool,
+}
+
+/// Seconds and share of every part, of the rest, and of all.
+pub(super) fn budget(budget: &Budget) -> BudgetView {
+    let mut rows: Vec<_> = budget_parts(budget)
+        .into_iter()
+        .map(|(name, ns)| {
+            [
+                name.to_owned(),
+                ns.shown(|ns| units::fixed(ns as f64 / 1e9, 3)),
+                ns.shown(|ns| budget_share(ns, budget)),
+            ]
+        })
+        .collect();
+    let wall = i128::from(budget.wall_ns);
+    rows.push([
+        "**Wall time**".to_owned(),
+        units::seconds(budget.wall_ns),
+        budget_share(wall, budget),
+    ]);
+    BudgetView {
+        table: table(
+            [
+                ("Part", Align::Left),
+                ("Seconds", Align::Right),
+                ("Share", Align::Right),
+            ],
+            &rows,
+        ),
+        wall_known: budget.wall_known,
+    }
+}
+
+/// Every part of the budget, the rest included, with its nanoseconds where they were measured.
+fn budget_parts(budget: &Budget) -> Vec<(&'static str, Option<i128>)> {
+    let parts = budget.parts.iter().map(|share| {
+        let name = match share.part {
+            Part::Setup => "Set-up",
+            Part::Data => "Data",
+            Part::Compile => "Compilation",
+            Part::Step => "Steps",
+            Part::Saving => "Saving",
+            Part::WarmUp => "Warm-up",
+            Part::Generation => "Generation",
+        };
+        (name, share.ns.map(i128::from))
+    });
+    parts
+        .chain([("Rest", Some(i128::from(budget.rest_ns)))])
+        .collect()
+}
+
+fn budget_share(ns: i128, budget: &Budget) -> String {
+    if budget.wall_ns == 0 {
+        return NOT_MEASURED.to_owned();
+    }
+    format!(
+        "{} %",
+        units::fixed(100.0 * ns as f64 / budget.wall_ns as f64, 2)
+    )
+}
+
+/// The same figures as bars.
+pub(super) fn chart(budget: &Budget) -> Result<String, ChartError> {
+    let bars: Vec<_> = budget_parts(budget)
+        .into_iter()
+        .map(|(name, ns)| Bar {
+            label: name.to_owned(),
+            value: ns.unwrap_or(0) as f64,
+            text: ns.shown(|ns| {
+                format!(
+                    "{} s, {}",
+                    units::fixed(ns as f64 / 1e9, 3),
+                    budget_share(ns, budget)
+                )
+            }),
+        })
+        .collect();
+    charts::time_budget(&bars)
+}
