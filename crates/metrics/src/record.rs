@@ -270,7 +270,7 @@ pub enum PhaseKind {
     Data,
     /// One discarded step for every batch shape, so that no iteration compiles.
     Compile,
-    /// One discarded decode before the first prompt, for the same reason.
+    /// A few discarded tokens for every length of prompt, for the same reason.
     WarmUp,
     /// Writing the adapters.
     Save,

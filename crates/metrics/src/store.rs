@@ -30,10 +30,7 @@ impl Writer {
     /// A record that is there already is never overwritten. A device or pipe in its place is
     /// written to.
     pub fn create(dir: &Path, start: &Start) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
-            path: dir.to_owned(),
-            source,
-        })?;
+        prepare(dir)?;
         let path = dir.join(FILE_NAME);
         let file = match open(&path) {
             Ok(file) => file,
@@ -66,6 +63,20 @@ impl Writer {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
             _ => StoreError::Append { path, source },
         }
+    }
+}
+
+/// Creates the run folder, and refuses one that has a record: what can be known before a run has
+/// cost any time.
+pub fn prepare(dir: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
+        path: dir.to_owned(),
+        source,
+    })?;
+    let path = dir.join(FILE_NAME);
+    match path.is_file() {
+        true => Err(StoreError::Exists { path }),
+        false => Ok(()),
     }
 }
 

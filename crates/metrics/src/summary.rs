@@ -112,6 +112,32 @@ pub struct GenerationSummary {
     pub footprint_bytes: Option<u64>,
 }
 
+impl GenerationSummary {
+    /// Derives the summary of one prompt.
+    pub fn of(generation: &Generation) -> Self {
+        let first_token_ns =
+            (!generation.token_ids.is_empty()).then_some(generation.first_token_ns);
+        // The first token's time is that of the prompt, so it counts in neither the tokens nor the
+        // time of the generation rate.
+        let later_tokens = generation.token_ns.len() as u64;
+        let later_ns = total(generation.token_ns.iter().copied());
+        Self {
+            prompt: generation.prompt.clone(),
+            prompt_tokens: generation.prompt_tokens,
+            generated_tokens: generation.token_ids.len() as u32,
+            finish: generation.finish,
+            first_token_ns,
+            prompt_tokens_per_second: first_token_ns
+                .and_then(|ns| rate(u64::from(generation.prompt_tokens), ns)),
+            tokens_per_second: rate(later_tokens, later_ns),
+            token: stats::describe(&generation.token_ns),
+            wall_ns: generation.wall_ns,
+            peak_bytes: peak(generation.peak_bytes, generation.active_bytes),
+            footprint_bytes: generation.footprint_bytes,
+        }
+    }
+}
+
 /// Memory over the iterations of the run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Memory {
@@ -195,7 +221,11 @@ pub fn summarize(record: &Record) -> Summary {
         reason,
         training: training(&record.iterations),
         windows: windows(&record.start.config.windows, &record.iterations),
-        generations: record.generations.iter().map(generation).collect(),
+        generations: record
+            .generations
+            .iter()
+            .map(GenerationSummary::of)
+            .collect(),
         memory: memory(record),
         budget: budget(record),
     }
@@ -251,28 +281,6 @@ fn training(iterations: &[Iteration]) -> Option<Training> {
         first_loss: first.loss,
         last_loss: last.loss,
     })
-}
-
-fn generation(generation: &Generation) -> GenerationSummary {
-    let first_token_ns = (!generation.token_ids.is_empty()).then_some(generation.first_token_ns);
-    // The first token's time is that of the prompt, so it counts in neither the tokens nor the
-    // time of the generation rate.
-    let later_tokens = generation.token_ns.len() as u64;
-    let later_ns = total(generation.token_ns.iter().copied());
-    GenerationSummary {
-        prompt: generation.prompt.clone(),
-        prompt_tokens: generation.prompt_tokens,
-        generated_tokens: generation.token_ids.len() as u32,
-        finish: generation.finish,
-        first_token_ns,
-        prompt_tokens_per_second: first_token_ns
-            .and_then(|ns| rate(u64::from(generation.prompt_tokens), ns)),
-        tokens_per_second: rate(later_tokens, later_ns),
-        token: stats::describe(&generation.token_ns),
-        wall_ns: generation.wall_ns,
-        peak_bytes: peak(generation.peak_bytes, generation.active_bytes),
-        footprint_bytes: generation.footprint_bytes,
-    }
 }
 
 fn memory(record: &Record) -> Memory {
@@ -523,7 +531,7 @@ mod tests {
         prompt: f64,
         generated: Option<f64>,
     ) {
-        let summary = generation(&testing::generation(first_token_ns, token_ns));
+        let summary = GenerationSummary::of(&testing::generation(first_token_ns, token_ns));
         assert_eq!(summary.first_token_ns, Some(first_token_ns));
         assert_eq!(summary.generated_tokens as usize, token_ns.len() + 1);
         assert_close(summary.prompt_tokens_per_second, prompt);
@@ -545,7 +553,7 @@ mod tests {
     fn a_generation_without_tokens_has_no_rates() {
         let mut nothing = testing::generation(0, &[]);
         nothing.token_ids.clear();
-        let summary = generation(&nothing);
+        let summary = GenerationSummary::of(&nothing);
         assert_eq!(summary.generated_tokens, 0);
         assert_eq!(summary.first_token_ns, None);
         assert_eq!(summary.prompt_tokens_per_second, None);

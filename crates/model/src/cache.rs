@@ -69,7 +69,12 @@ pub(crate) struct KvCache {
 
 impl KvCache {
     /// Appends `[batch, kv_heads, n, head_dim]` at `offset` and returns all positions so far.
-    pub(crate) fn update(&mut self, keys: Array, values: Array, offset: i32) -> Result<(Array, Array)> {
+    pub(crate) fn update(
+        &mut self,
+        keys: Array,
+        values: Array,
+        offset: i32,
+    ) -> Result<(Array, Array)> {
         let end = offset + keys.dim(2);
         let (mut k, mut v) = match self.buffers.take() {
             Some((k, v)) if end <= k.dim(2) => (k, v),
@@ -78,7 +83,10 @@ impl KvCache {
         };
         k.try_index_mut((.., .., offset..end, ..), &keys)?;
         v.try_index_mut((.., .., offset..end, ..), &values)?;
-        let seen = (k.try_index((.., .., ..end, ..))?, v.try_index((.., .., ..end, ..))?);
+        let seen = (
+            k.try_index((.., .., ..end, ..))?,
+            v.try_index((.., .., ..end, ..))?,
+        );
         self.buffers = Some((k, v));
         Ok(seen)
     }

@@ -73,7 +73,8 @@ impl Shape {
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
         let raw: Raw = serde_json::from_str(text)
             .map_err(|e| Error::config(file, format!("not a valid model config: {e}")))?;
-        raw.resolve().map_err(|problem| Error::config(file, problem))
+        raw.resolve()
+            .map_err(|problem| Error::config(file, problem))
     }
 
     /// Every tensor of the checkpoint, in a fixed order.
@@ -224,7 +225,11 @@ impl Raw {
     fn resolve(self) -> Result<Shape, String> {
         match self.model_type.as_deref() {
             Some("lfm2") => {}
-            Some(other) => return Err(format!("model_type is `{other}`, and only `lfm2` is supported")),
+            Some(other) => {
+                return Err(format!(
+                    "model_type is `{other}`, and only `lfm2` is supported"
+                ));
+            }
             None => return Err("model_type is missing; an LFM2 config says `lfm2`".into()),
         }
         self.check_missing()?;
@@ -239,13 +244,18 @@ impl Raw {
 
         let size = |field: &str, value: Option<u64>| match value {
             Some(n) if (1..=MAX_SIZE).contains(&n) => Ok(n),
-            Some(n) => Err(format!("{field} is {n}; it must be between 1 and {MAX_SIZE}")),
+            Some(n) => Err(format!(
+                "{field} is {n}; it must be between 1 and {MAX_SIZE}"
+            )),
             None => Err(format!("{field} is missing")),
         };
         let vocab_size = size("vocab_size", self.vocab_size)?;
         let hidden_size = size("hidden_size", self.hidden_size)?;
         let heads = size("num_attention_heads", self.num_attention_heads)?;
-        let kv_heads = size("num_key_value_heads", self.num_key_value_heads.or(Some(heads)))?;
+        let kv_heads = size(
+            "num_key_value_heads",
+            self.num_key_value_heads.or(Some(heads)),
+        )?;
         if hidden_size % heads != 0 {
             return Err(format!(
                 "hidden_size {hidden_size} is not divisible by num_attention_heads {heads}"
@@ -266,7 +276,9 @@ impl Raw {
         if let Some(block_dim) = self.block_dim
             && block_dim != hidden_size
         {
-            return Err(format!("block_dim {block_dim} contradicts hidden_size {hidden_size}"));
+            return Err(format!(
+                "block_dim {block_dim} contradicts hidden_size {hidden_size}"
+            ));
         }
         let kernel = size("conv_L_cache", self.conv_l_cache)?;
         if kernel < 2 {
@@ -306,8 +318,14 @@ impl Raw {
             ("norm_eps", self.norm_eps.is_some()),
             ("conv_L_cache", self.conv_l_cache.is_some()),
             ("conv_bias", self.conv_bias.is_some()),
-            ("block_auto_adjust_ff_dim", self.block_auto_adjust_ff_dim.is_some()),
-            ("block_multiple_of", self.block_multiple_of.is_some() || !adjusts),
+            (
+                "block_auto_adjust_ff_dim",
+                self.block_auto_adjust_ff_dim.is_some(),
+            ),
+            (
+                "block_multiple_of",
+                self.block_multiple_of.is_some() || !adjusts,
+            ),
             (
                 "block_ff_dim or intermediate_size",
                 self.block_ff_dim.is_some() || self.intermediate_size.is_some(),
@@ -317,7 +335,11 @@ impl Raw {
                 self.full_attn_idxs.is_some() || self.layer_types.is_some(),
             ),
         ];
-        let missing: Vec<_> = required.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+        let missing: Vec<_> = required
+            .iter()
+            .filter(|(_, there)| !there)
+            .map(|(name, _)| *name)
+            .collect();
         if missing.is_empty() {
             Ok(())
         } else {
@@ -326,7 +348,10 @@ impl Raw {
     }
 
     fn ffn_size(&self) -> Result<u64, String> {
-        let ff_dim = self.block_ff_dim.or(self.intermediate_size).unwrap_or_default();
+        let ff_dim = self
+            .block_ff_dim
+            .or(self.intermediate_size)
+            .unwrap_or_default();
         let multiplier = self.block_ffn_dim_multiplier;
         if multiplier.is_some_and(|m| !m.is_finite() || m <= 0.0 || m > 64.0) {
             return Err(format!(
@@ -335,7 +360,9 @@ impl Raw {
             ));
         }
         if ff_dim == 0 || ff_dim > MAX_SIZE {
-            return Err(format!("the feed-forward width is {ff_dim}; it must be between 1 and {MAX_SIZE}"));
+            return Err(format!(
+                "the feed-forward width is {ff_dim}; it must be between 1 and {MAX_SIZE}"
+            ));
         }
         let auto_adjust = match (self.block_auto_adjust_ff_dim, self.block_multiple_of) {
             (Some(true), Some(n)) if (1..=MAX_SIZE).contains(&n) => Some((n, multiplier)),
@@ -344,7 +371,9 @@ impl Raw {
         };
         let width = ffn_size(ff_dim, auto_adjust);
         if !(1..=MAX_SIZE).contains(&width) {
-            return Err(format!("the adjusted feed-forward width is {width}, beyond {MAX_SIZE}"));
+            return Err(format!(
+                "the adjusted feed-forward width is {width}, beyond {MAX_SIZE}"
+            ));
         }
         // Some published copies give the adjusted width as intermediate_size, beside block_ff_dim.
         match self.intermediate_size {
@@ -360,7 +389,9 @@ impl Raw {
         if let Some(kind) = nested.and_then(|p| p.rope_type.as_deref())
             && kind != "default"
         {
-            return Err(format!("rope_parameters.rope_type is `{kind}`, and only `default` is supported"));
+            return Err(format!(
+                "rope_parameters.rope_type is `{kind}`, and only `default` is supported"
+            ));
         }
         match (self.rope_theta, nested.and_then(|p| p.rope_theta)) {
             (Some(a), Some(b)) if a != b => Err(format!(
@@ -374,7 +405,9 @@ impl Raw {
     fn layers(&self) -> Result<Vec<LayerKind>, String> {
         let count = self.num_hidden_layers.unwrap_or_default();
         if !(1..=MAX_LAYERS).contains(&count) {
-            return Err(format!("num_hidden_layers is {count}; it must be between 1 and {MAX_LAYERS}"));
+            return Err(format!(
+                "num_hidden_layers is {count}; it must be between 1 and {MAX_LAYERS}"
+            ));
         }
         let from_types = self.layer_types.as_ref().map(|types| {
             if types.len() as u64 != count {
@@ -446,7 +479,11 @@ mod tests {
     fn published_sizes_have_their_known_parameters_and_widths() {
         let check = |name, parameters, ffn_size| {
             let shape = preset(name);
-            assert_eq!((shape.parameters(), shape.ffn_size), (parameters, ffn_size), "{name}");
+            assert_eq!(
+                (shape.parameters(), shape.ffn_size),
+                (parameters, ffn_size),
+                "{name}"
+            );
         };
         check("lfm2-350m", 354_483_968, 4_608);
         check("lfm2-700m", 742_489_344, 6_912);
@@ -466,7 +503,10 @@ mod tests {
         for (key, value) in edits.as_object().unwrap() {
             match value {
                 Value::Null => config.as_object_mut().unwrap().remove(key),
-                _ => config.as_object_mut().unwrap().insert(key.clone(), value.clone()),
+                _ => config
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(key.clone(), value.clone()),
             };
         }
         config.to_string()
@@ -486,41 +526,91 @@ mod tests {
                                "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}}),
             serde_json::json!({"block_ff_dim": 64, "block_auto_adjust_ff_dim": false}),
         ] {
-            assert_eq!(Shape::from_json(&edited(spelling), "config.json").unwrap(), base);
+            assert_eq!(
+                Shape::from_json(&edited(spelling), "config.json").unwrap(),
+                base
+            );
         }
     }
 
     #[test]
     fn a_bad_config_names_the_field() {
         let check = |edits: Value, expected: &str| {
-            let error = Shape::from_json(&edited(edits), "config.json").unwrap_err().to_string();
+            let error = Shape::from_json(&edited(edits), "config.json")
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("config.json: "), "{error}");
-            assert!(error.contains(expected), "`{error}` does not contain `{expected}`");
+            assert!(
+                error.contains(expected),
+                "`{error}` does not contain `{expected}`"
+            );
         };
         check(
             serde_json::json!({"vocab_size": null, "norm_eps": null}),
             "missing fields: vocab_size, norm_eps",
         );
-        check(serde_json::json!({"model_type": "llama"}), "model_type is `llama`");
-        check(serde_json::json!({"intermediate_size": 97}), "block_ff_dim 96 contradicts");
-        check(serde_json::json!({"layer_types": ["conv", "conv", "full_attention"]}), "contradicts layer_types");
-        check(serde_json::json!({"layer_types": ["conv"], "full_attn_idxs": null}), "names 1 layers");
+        check(
+            serde_json::json!({"model_type": "llama"}),
+            "model_type is `llama`",
+        );
+        check(
+            serde_json::json!({"intermediate_size": 97}),
+            "block_ff_dim 96 contradicts",
+        );
+        check(
+            serde_json::json!({"layer_types": ["conv", "conv", "full_attention"]}),
+            "contradicts layer_types",
+        );
+        check(
+            serde_json::json!({"layer_types": ["conv"], "full_attn_idxs": null}),
+            "names 1 layers",
+        );
         check(
             serde_json::json!({"layer_types": ["conv", "mamba", "conv"], "full_attn_idxs": null}),
             "`mamba`",
         );
-        check(serde_json::json!({"full_attn_idxs": [3]}), "full_attn_idxs holds 3");
-        check(serde_json::json!({"rope_parameters": {"rope_theta": 5.0}}), "contradicts rope_parameters");
-        check(serde_json::json!({"num_attention_heads": 5}), "not divisible by num_attention_heads 5");
-        check(serde_json::json!({"num_key_value_heads": 3}), "not divisible by num_key_value_heads 3");
+        check(
+            serde_json::json!({"full_attn_idxs": [3]}),
+            "full_attn_idxs holds 3",
+        );
+        check(
+            serde_json::json!({"rope_parameters": {"rope_theta": 5.0}}),
+            "contradicts rope_parameters",
+        );
+        check(
+            serde_json::json!({"num_attention_heads": 5}),
+            "not divisible by num_attention_heads 5",
+        );
+        check(
+            serde_json::json!({"num_key_value_heads": 3}),
+            "not divisible by num_key_value_heads 3",
+        );
         check(serde_json::json!({"hidden_size": 0}), "hidden_size is 0");
-        check(serde_json::json!({"hidden_size": 1u64 << 40}), "must be between");
-        check(serde_json::json!({"block_dim": 64}), "block_dim 64 contradicts hidden_size 32");
+        check(
+            serde_json::json!({"hidden_size": 1u64 << 40}),
+            "must be between",
+        );
+        check(
+            serde_json::json!({"block_dim": 64}),
+            "block_dim 64 contradicts hidden_size 32",
+        );
         check(serde_json::json!({"conv_L_cache": 1}), "at least 2");
         check(serde_json::json!({"norm_eps": -1.0}), "norm_eps is -1");
-        check(serde_json::json!({"quantization": {"bits": 4}}), "quantized");
-        check(serde_json::json!({"tie_embedding": false}), "tied embeddings");
-        check(serde_json::json!({"vocab_size": "many"}), "not a valid model config");
-        check(serde_json::json!({"eos_token_id": -2}), "eos_token_id holds -2");
+        check(
+            serde_json::json!({"quantization": {"bits": 4}}),
+            "quantized",
+        );
+        check(
+            serde_json::json!({"tie_embedding": false}),
+            "tied embeddings",
+        );
+        check(
+            serde_json::json!({"vocab_size": "many"}),
+            "not a valid model config",
+        );
+        check(
+            serde_json::json!({"eos_token_id": -2}),
+            "eos_token_id holds -2",
+        );
     }
 }

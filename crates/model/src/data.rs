@@ -84,7 +84,10 @@ impl Dataset {
             false => path.to_owned(),
         };
         let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy();
         Self::parse(&name, &text, tokenizer, mask_prompt)
     }
 
@@ -102,8 +105,11 @@ impl Dataset {
                 continue;
             }
             let fail = |problem: String| Error::data(name, Some(number), problem);
-            let value: Value = serde_json::from_str(line)
-                .map_err(|e| fail(format!("not valid JSON ({e}); every line must hold one object")))?;
+            let value: Value = serde_json::from_str(line).map_err(|e| {
+                fail(format!(
+                    "not valid JSON ({e}); every line must hold one object"
+                ))
+            })?;
             let format = match format {
                 Some(format) => format,
                 None => *format.insert(detect(&value).ok_or_else(|| {
@@ -111,9 +117,12 @@ impl Dataset {
                 })?),
             };
             if format == Format::Text && mask_prompt {
-                return Err(fail("plain text has no prompt to mask; drop --mask-prompt".into()));
+                return Err(fail(
+                    "plain text has no prompt to mask; drop --mask-prompt".into(),
+                ));
             }
-            let (tokens, offset) = tokenize(&value, format, tokenizer, mask_prompt).map_err(fail)?;
+            let (tokens, offset) =
+                tokenize(&value, format, tokenizer, mask_prompt).map_err(fail)?;
             if tokens.is_empty() {
                 return Err(fail("holds no token".into()));
             }
@@ -125,7 +134,11 @@ impl Dataset {
             });
         }
         let Some(format) = format else {
-            return Err(Error::data(name, None, "holds no samples; give one JSON object a line"));
+            return Err(Error::data(
+                name,
+                None,
+                "holds no samples; give one JSON object a line",
+            ));
         };
         Ok(Self {
             name: name.to_owned(),
@@ -200,16 +213,24 @@ fn tokenize(
     let string = |key: &str| match value.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(_) => Err(format!("`{key}` is not a string")),
-        None => Err(format!("`{key}` is missing, and the file's first line has it")),
+        None => Err(format!(
+            "`{key}` is missing, and the file's first line has it"
+        )),
     };
     let tools = value.get("tools");
     let chat = |messages: &[Message], generation_prompt| {
-        tokenizer.encode_chat(messages, tools, generation_prompt).map_err(|e| e.to_string())
+        tokenizer
+            .encode_chat(messages, tools, generation_prompt)
+            .map_err(|e| e.to_string())
     };
     let messages: Vec<Message> = match format {
         Format::Text => {
-            let mut tokens = tokenizer.encode(&string("text")?).map_err(|e| e.to_string())?;
-            let eos = tokenizer.eos_id().ok_or("the tokenizer names no end-of-text token")?;
+            let mut tokens = tokenizer
+                .encode(&string("text")?)
+                .map_err(|e| e.to_string())?;
+            let eos = tokenizer
+                .eos_id()
+                .ok_or("the tokenizer names no end-of-text token")?;
             if tokens.last() != Some(&eos) {
                 tokens.push(eos);
             }
@@ -220,7 +241,9 @@ fn tokenize(
             Message::new("assistant", &string("completion")?),
         ],
         Format::Chat => {
-            let list = value.get("messages").ok_or("`messages` is missing, and the file's first line has it")?;
+            let list = value
+                .get("messages")
+                .ok_or("`messages` is missing, and the file's first line has it")?;
             let list: Vec<Message> =
                 serde_json::from_value(list.clone()).map_err(|e| format!("`messages`: {e}"))?;
             if list.is_empty() {
@@ -318,7 +341,10 @@ impl Batches {
             Order::Length => data.samples[index].tokens.len(),
         });
         Ok(Self {
-            batches: sorted.chunks_exact(batch_size).map(<[usize]>::to_vec).collect(),
+            batches: sorted
+                .chunks_exact(batch_size)
+                .map(<[usize]>::to_vec)
+                .collect(),
             rows,
             max_seq_length,
             generator: Generator::new(seed),
@@ -351,7 +377,10 @@ impl Batches {
     }
 
     fn width(&self, index: usize) -> usize {
-        let longest = self.batches[index].iter().map(|&row| self.rows[row].tokens.len()).max();
+        let longest = self.batches[index]
+            .iter()
+            .map(|&row| self.rows[row].tokens.len())
+            .max();
         let padded = 1 + longest.unwrap_or(0).div_ceil(PAD_TO) * PAD_TO;
         padded.min(self.max_seq_length)
     }

@@ -46,7 +46,10 @@ impl Sampling {
     /// A negative temperature, or a `top_p` outside `(0, 1]`.
     pub fn check(&self) -> Result<()> {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            let problem = format!("the temperature is {}; it must be 0 or more", self.temperature);
+            let problem = format!(
+                "the temperature is {}; it must be 0 or more",
+                self.temperature
+            );
             return Err(Error::Invalid(problem));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
@@ -92,7 +95,11 @@ impl<'a> Decoder<'a> {
                 return Err(Error::Invalid("the prompt holds no token".into()));
             };
             for piece in pieces {
-                model.hidden(&token_array(model.shape(), piece)?, pass.as_ref(), Some(&mut cache))?;
+                model.hidden(
+                    &token_array(model.shape(), piece)?,
+                    pass.as_ref(),
+                    Some(&mut cache),
+                )?;
                 mlx::fence(cache.arrays())?;
             }
             let tokens = token_array(model.shape(), tail)?;
@@ -104,7 +111,14 @@ impl<'a> Decoder<'a> {
         let mut key = random::key(sampling.seed)?;
         let first = choose(&last, sampling, &mut key)?;
         async_eval([&first])?;
-        let next = advance(model, adapters.as_deref(), &first, &mut cache, sampling, &mut key)?;
+        let next = advance(
+            model,
+            adapters.as_deref(),
+            &first,
+            &mut cache,
+            sampling,
+            &mut key,
+        )?;
         let decoder = Self {
             model,
             adapters,
@@ -184,7 +198,9 @@ fn choose(logits: &Array, sampling: Sampling, key: &mut Array) -> MlxResult<Arra
 fn keep_top_p(logits: &Array, top_p: f64) -> MlxResult<Array> {
     let probabilities = ops::softmax_axis(logits, -1, true)?;
     let ascending = ops::argsort_axis(&probabilities, -1)?;
-    let below = probabilities.take_along_axis(&ascending, -1)?.cumsum(-1, false, true)?;
+    let below = probabilities
+        .take_along_axis(&ascending, -1)?
+        .cumsum(-1, false, true)?;
     // A token stays where it and all likelier ones are needed to reach top_p.
     let kept = below.gt(Array::from_f32((1.0 - top_p) as f32))?;
     let ranks = ops::argsort_axis(&ascending, -1)?;
@@ -193,7 +209,9 @@ fn keep_top_p(logits: &Array, top_p: f64) -> MlxResult<Array> {
 }
 
 fn read(token: &Array) -> Result<u32> {
-    let id = token.try_item_exact::<i32>().map_err(|e| Error::Mlx(e.to_string()))?;
+    let id = token
+        .try_item_exact::<i32>()
+        .map_err(|e| Error::Mlx(e.to_string()))?;
     u32::try_from(id).map_err(|_| Error::Mlx(format!("a negative token id {id} was chosen")))
 }
 
@@ -203,14 +221,15 @@ mod tests {
 
     #[test]
     fn top_p_keeps_the_smallest_sufficient_set() {
-        let logits = Array::from_slice(
-            &[0.1_f32, 0.5, 0.15, 0.25].map(f32::ln),
-            &[1, 4],
-        );
+        let logits = Array::from_slice(&[0.1_f32, 0.5, 0.15, 0.25].map(f32::ln), &[1, 4]);
         let check = |top_p, expected: &[bool]| {
             let kept = keep_top_p(&logits, top_p).unwrap();
             kept.eval().unwrap();
-            let finite: Vec<bool> = kept.as_slice::<f32>().iter().map(|v| v.is_finite()).collect();
+            let finite: Vec<bool> = kept
+                .as_slice::<f32>()
+                .iter()
+                .map(|v| v.is_finite())
+                .collect();
             assert_eq!(finite, expected, "top-p {top_p}");
         };
         check(0.4, &[false, true, false, false]);
@@ -222,7 +241,11 @@ mod tests {
     #[test]
     fn sampling_follows_the_probabilities() {
         let logits = Array::from_slice(&[0.75_f32.ln(), 0.25_f32.ln()], &[1, 2]);
-        let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed: 5 };
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            seed: 5,
+        };
         let mut key = random::key(sampling.seed).unwrap();
         let mut counts = [0, 0];
         for _ in 0..400 {

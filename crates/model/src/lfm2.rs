@@ -95,7 +95,10 @@ impl Lfm2 {
                 linears.push(Linear {
                     slot,
                     weight: take(&format!("{name}.weight"))?.transpose()?,
-                    bias: spec.bias.then(|| take(&format!("{name}.bias"))).transpose()?,
+                    bias: spec
+                        .bias
+                        .then(|| take(&format!("{name}.bias")))
+                        .transpose()?,
                 });
                 slot += 1;
             }
@@ -158,8 +161,14 @@ impl Lfm2 {
     /// Those of MLX.
     pub fn tensors(&self) -> Result<Tensors> {
         let mut tensors = Tensors::new();
-        tensors.insert("model.embed_tokens.weight".into(), self.embed_tokens.clone());
-        tensors.insert("model.embedding_norm.weight".into(), self.embedding_norm.clone());
+        tensors.insert(
+            "model.embed_tokens.weight".into(),
+            self.embed_tokens.clone(),
+        );
+        tensors.insert(
+            "model.embedding_norm.weight".into(),
+            self.embedding_norm.clone(),
+        );
         for (index, layer) in self.layers.iter().enumerate() {
             let prefix = format!("model.layers.{index}");
             let mut put = |name: &str, array: &Array| {
@@ -181,7 +190,10 @@ impl Lfm2 {
             }
             let specs = self.shape.linears(self.shape.layers[index]);
             for (spec, linear) in specs.iter().zip(layer.linears()) {
-                put(&format!("{}.weight", spec.module), &linear.weight.transpose()?);
+                put(
+                    &format!("{}.weight", spec.module),
+                    &linear.weight.transpose()?,
+                );
                 if let Some(bias) = &linear.bias {
                     put(&format!("{}.bias", spec.module), bias);
                 }
@@ -234,7 +246,10 @@ impl Lfm2 {
             Some(cache) => {
                 let offset = cache.offset;
                 cache.offset += tokens.dim(1);
-                (cache.layers.iter_mut().map(Some).collect::<Vec<_>>(), offset)
+                (
+                    cache.layers.iter_mut().map(Some).collect::<Vec<_>>(),
+                    offset,
+                )
             }
             None => (self.layers.iter().map(|_| None).collect(), 0),
         };
@@ -244,7 +259,9 @@ impl Lfm2 {
                 (Mixer::Attention(attention), Some(LayerCache::Kv(kv))) => {
                     attention.forward(&self.shape, &x, lora, Some(kv), offset)
                 }
-                (Mixer::Attention(attention), _) => attention.forward(&self.shape, &x, lora, None, 0),
+                (Mixer::Attention(attention), _) => {
+                    attention.forward(&self.shape, &x, lora, None, 0)
+                }
                 (Mixer::Conv(conv), Some(LayerCache::Conv(state))) => {
                     conv.forward(&self.shape, &x, lora, Some(state))
                 }
@@ -286,9 +303,17 @@ impl Attention {
             fast::rope(&states, d, false, shape.rope_theta, 1.0, offset, None)
         };
         let queries = heads(self.q_proj.forward(x, lora)?, shape.heads)?;
-        let queries = rope(fast::rms_norm(&queries, Some(&self.q_layernorm), shape.norm_eps)?)?;
+        let queries = rope(fast::rms_norm(
+            &queries,
+            Some(&self.q_layernorm),
+            shape.norm_eps,
+        )?)?;
         let keys = heads(self.k_proj.forward(x, lora)?, shape.kv_heads)?;
-        let keys = rope(fast::rms_norm(&keys, Some(&self.k_layernorm), shape.norm_eps)?)?;
+        let keys = rope(fast::rms_norm(
+            &keys,
+            Some(&self.k_layernorm),
+            shape.norm_eps,
+        )?)?;
         let values = heads(self.v_proj.forward(x, lora)?, shape.kv_heads)?;
         let values = values.transpose_axes(&[0, 2, 1, 3])?;
 
@@ -300,9 +325,10 @@ impl Attention {
         let mask = (length > 1).then_some(ScaledDotProductAttentionMask::Causal);
         // The scale as mlx-lm rounds it: computed in f64.
         let scale = f64::from(d).powf(-0.5) as f32;
-        let output =
-            fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
-        let output = output.transpose_axes(&[0, 2, 1, 3])?.reshape(&[rows, length, -1])?;
+        let output = fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
+        let output = output
+            .transpose_axes(&[0, 2, 1, 3])?
+            .reshape(&[rows, length, -1])?;
         self.out_proj.forward(&output, lora)
     }
 }
@@ -323,7 +349,12 @@ impl ShortConv {
         let gated = b.multiply(x)?;
         let extended = match state {
             Some(state) => state.extend(&gated)?,
-            None => ops::pad(&gated, &[(0, 0), (shape.kernel - 1, 0), (0, 0)][..], None, None)?,
+            None => ops::pad(
+                &gated,
+                &[(0, 0), (shape.kernel - 1, 0), (0, 0)][..],
+                None,
+                None,
+            )?,
         };
         let mut convolved = ops::conv1d(&extended, &self.conv, 1, 0, 1, shape.hidden_size)?;
         if let Some(bias) = &self.conv_bias {
@@ -339,7 +370,8 @@ impl FeedForward {
         let gate = self.w1.forward(x, lora)?;
         // Not nn::silu: it compiles a function anew at every call.
         let gate = gate.multiply(ops::sigmoid(&gate)?)?;
-        self.w2.forward(&gate.multiply(self.w3.forward(x, lora)?)?, lora)
+        self.w2
+            .forward(&gate.multiply(self.w3.forward(x, lora)?)?, lora)
     }
 }
 
@@ -363,7 +395,11 @@ impl Linear {
 ///
 /// Names the first id outside the vocabulary: MLX reads out of bounds without a check.
 pub fn token_array(shape: &Shape, ids: &[u32]) -> Result<Array> {
-    if let Some((position, id)) = ids.iter().enumerate().find(|(_, id)| **id >= shape.vocab_size as u32) {
+    if let Some((position, id)) = ids
+        .iter()
+        .enumerate()
+        .find(|(_, id)| **id >= shape.vocab_size as u32)
+    {
         return Err(Error::Invalid(format!(
             "token id {id} at position {position} is outside the model's vocabulary of {} \
              (ids 0 to {}); the tokenizer does not belong to this model",

@@ -1,6 +1,6 @@
 //! From a model's name to a model: presets, the embedded default, and folders.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, rc::Rc};
 
 use mlx_rs::{Array, Dtype};
 
@@ -20,7 +20,8 @@ pub const EMBEDDED: &str = "embedded";
 /// Training data that is shipped inside the program: ten samples.
 pub const EMBEDDED_DATA: &str = include_str!("../embedded/train.jsonl");
 
-const EMBEDDED_CONFIG: &str = include_str!("../embedded/config.json");
+/// Its `config.json`.
+pub const EMBEDDED_CONFIG: &str = include_str!("../embedded/config.json");
 const EMBEDDED_TOKENIZER: &str = include_str!("../embedded/tokenizer.json");
 const EMBEDDED_TOKENIZER_CONFIG: &str = include_str!("../embedded/tokenizer_config.json");
 const EMBEDDED_WEIGHTS: &[u8] = include_bytes!("../embedded/model.safetensors");
@@ -59,7 +60,7 @@ pub const PRESETS: &[Preset] = &[
 pub struct Loaded {
     /// Preset or folder name.
     pub name: String,
-    pub model: Lfm2,
+    pub model: Rc<Lfm2>,
     pub tokenizer: Tokenizer,
     pub source: Source,
     pub config_sha256: String,
@@ -110,10 +111,21 @@ pub fn embedded_tokenizer() -> Result<Tokenizer> {
 fn embedded(dtype: Dtype) -> Result<Loaded> {
     let shape = Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")?;
     let specs = shape.tensors();
-    let (tensors, sha256) =
-        weights::load_bytes("embedded model.safetensors", EMBEDDED_WEIGHTS, &specs, dtype)?;
+    let (tensors, sha256) = weights::load_bytes(
+        "embedded model.safetensors",
+        EMBEDDED_WEIGHTS,
+        &specs,
+        dtype,
+    )?;
     let source = Source::Embedded { sha256 };
-    assemble(EMBEDDED, EMBEDDED_CONFIG, shape, tensors, embedded_tokenizer()?, source)
+    assemble(
+        EMBEDDED,
+        EMBEDDED_CONFIG,
+        shape,
+        tensors,
+        embedded_tokenizer()?,
+        source,
+    )
 }
 
 fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Loaded> {
@@ -126,7 +138,14 @@ fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Loaded> {
         tensors.insert(spec.name, array);
     }
     let source = Source::Random { seed };
-    assemble(preset.name, preset.config, shape, tensors, embedded_tokenizer()?, source)
+    assemble(
+        preset.name,
+        preset.config,
+        shape,
+        tensors,
+        embedded_tokenizer()?,
+        source,
+    )
 }
 
 /// Rounds on the host, so that the bits do not depend on the device.
@@ -141,7 +160,11 @@ fn to_dtype(values: &[f32], shape: &[i32], dtype: Dtype) -> Result<Array> {
             let rounded: Vec<_> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
             Array::from_slice(&rounded, shape)
         }
-        other => return Err(Error::Invalid(format!("{other:?} is not a type for weights"))),
+        other => {
+            return Err(Error::Invalid(format!(
+                "{other:?} is not a type for weights"
+            )));
+        }
     })
 }
 
@@ -163,8 +186,18 @@ fn folder(dir: &Path, dtype: Dtype) -> Result<Loaded> {
     let tokenizer = Tokenizer::read(dir)?;
     let (tensors, sha256) = weights::load_folder(dir, &shape.tensors(), dtype)?;
     let canonical = fs::canonicalize(dir).map_err(Error::io("open", dir))?;
-    let name = canonical.file_name().unwrap_or(canonical.as_os_str()).to_string_lossy();
-    assemble(&name, &config, shape, tensors, tokenizer, Source::Files { sha256 })
+    let name = canonical
+        .file_name()
+        .unwrap_or(canonical.as_os_str())
+        .to_string_lossy();
+    assemble(
+        &name,
+        &config,
+        shape,
+        tensors,
+        tokenizer,
+        Source::Files { sha256 },
+    )
 }
 
 /// End tokens of `generation_config.json`, which go before those of `config.json`, as in mlx-lm.
@@ -177,7 +210,10 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let config: serde_json::Value = serde_json::from_str(&text)
         .map_err(|e| Error::config(&file, format!("not valid JSON: {e}")))?;
-    let ids = config.get("eos_token_id").map(|ids| eos_token_ids(Some(ids))).transpose();
+    let ids = config
+        .get("eos_token_id")
+        .map(|ids| eos_token_ids(Some(ids)))
+        .transpose();
     ids.map_err(|problem| Error::config(&file, problem))
 }
 
@@ -200,7 +236,7 @@ fn assemble(
     eos_ids.dedup();
     Ok(Loaded {
         name: name.to_owned(),
-        model: Lfm2::new(shape, tensors)?,
+        model: Rc::new(Lfm2::new(shape, tensors)?),
         tokenizer,
         source,
         config_sha256: sha256_hex(config.as_bytes()),

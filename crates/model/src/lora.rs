@@ -97,7 +97,10 @@ impl Adapters {
         let parsed: AdapterConfig = serde_json::from_str(&text)
             .map_err(|e| Error::config(&file, format!("not a valid adapter config: {e}")))?;
         if parsed.fine_tune_type != "lora" {
-            let problem = format!("fine_tune_type is `{}`, and only `lora` is supported", parsed.fine_tune_type);
+            let problem = format!(
+                "fine_tune_type is `{}`, and only `lora` is supported",
+                parsed.fine_tune_type
+            );
             return Err(Error::config(&file, problem));
         }
         let config = LoraConfig {
@@ -106,12 +109,19 @@ impl Adapters {
             dropout: parsed.lora_parameters.dropout,
             layers: u32::try_from(parsed.num_layers).ok().filter(|&n| n > 0),
             // mlx-lm adapts every linear module where no keys are given.
-            targets: parsed.lora_parameters.keys.unwrap_or_else(|| vec!["all".into()]),
+            targets: parsed
+                .lora_parameters
+                .keys
+                .unwrap_or_else(|| vec!["all".into()]),
         };
         let mut adapters = Self::new(shape, config, 0)?;
         let path = dir.join("adapters.safetensors");
         let mut tensors = weights::load_file(&path, &adapters.tensor_specs(), Dtype::Float32)?;
-        for (param, spec) in adapters.params.iter_mut().zip(tensor_specs(&adapters.specs, adapters.config.rank)) {
+        for (param, spec) in adapters
+            .params
+            .iter_mut()
+            .zip(tensor_specs(&adapters.specs, adapters.config.rank))
+        {
             *param = tensors.remove(&spec.name).expect("the loader is strict");
         }
         Ok(adapters)
@@ -195,7 +205,11 @@ impl Adapters {
     }
 
     /// A pass over given parameters; with a key, inputs are dropped as while training.
-    pub(crate) fn pass<'a>(&'a self, params: &'a [Array], key: Option<&Array>) -> MlxResult<Pass<'a>> {
+    pub(crate) fn pass<'a>(
+        &'a self,
+        params: &'a [Array],
+        key: Option<&Array>,
+    ) -> MlxResult<Pass<'a>> {
         let dropout = match key {
             Some(key) if self.config.dropout > 0.0 => {
                 let mut keys = Vec::with_capacity(self.specs.len());
@@ -221,11 +235,17 @@ impl Adapters {
     pub(crate) fn deltas(&self) -> Result<Vec<(&AdapterSpec, Array)>> {
         let scale = Array::from_f32(self.config.scale as f32);
         let delta = |(spec, pair): (_, &[Array])| {
-            let [a, b] = pair else { unreachable!("parameters come in pairs") };
+            let [a, b] = pair else {
+                unreachable!("parameters come in pairs")
+            };
             let delta = b.transpose()?.multiply(&scale)?.matmul(a.transpose()?)?;
             Ok((spec, delta))
         };
-        self.specs.iter().zip(self.params.chunks(2)).map(delta).collect()
+        self.specs
+            .iter()
+            .zip(self.params.chunks(2))
+            .map(delta)
+            .collect()
     }
 
     fn tensor_specs(&self) -> Vec<TensorSpec> {
@@ -274,7 +294,10 @@ fn tensor_specs(specs: &[AdapterSpec], rank: u32) -> Vec<TensorSpec> {
             role: Role::Matrix,
         };
         let rank = rank as i32;
-        [tensor("lora_a", [spec.inputs, rank]), tensor("lora_b", [rank, spec.outputs])]
+        [
+            tensor("lora_a", [spec.inputs, rank]),
+            tensor("lora_b", [rank, spec.outputs]),
+        ]
     };
     specs.iter().flat_map(pair).collect()
 }
@@ -287,23 +310,35 @@ type Resolved = (Vec<String>, Vec<AdapterSpec>, Vec<Option<usize>>);
 fn resolve(shape: &Shape, config: &LoraConfig) -> Result<Resolved> {
     let fail = |problem: String| Err(Error::Lora(problem));
     if config.rank == 0 || config.rank > MAX_RANK {
-        return fail(format!("the LoRA rank is {}; it must be between 1 and {MAX_RANK}", config.rank));
+        return fail(format!(
+            "the LoRA rank is {}; it must be between 1 and {MAX_RANK}",
+            config.rank
+        ));
     }
     check_dropout(config.dropout)?;
     if !config.scale.is_finite() {
-        return fail(format!("the LoRA scale is {}; it must be finite", config.scale));
+        return fail(format!(
+            "the LoRA scale is {}; it must be finite",
+            config.scale
+        ));
     }
     let total = shape.layers.len();
     let count = config.layers.map_or(total, |n| n as usize);
     if count == 0 || count > total {
-        return fail(format!("{count} LoRA layers were asked for; the model has {total}, so give 1 to {total}"));
+        return fail(format!(
+            "{count} LoRA layers were asked for; the model has {total}, so give 1 to {total}"
+        ));
     }
 
     let known: Vec<&str> = known_modules(shape);
     let matches = |target: &str, module: &str| {
         target == "all" || target == module || module.rsplit('.').next() == Some(target)
     };
-    if let Some(unknown) = config.targets.iter().find(|t| !known.iter().any(|m| matches(t, m))) {
+    if let Some(unknown) = config
+        .targets
+        .iter()
+        .find(|t| !known.iter().any(|m| matches(t, m)))
+    {
         return fail(format!(
             "`{unknown}` is not a linear module of this model; known are {} and `all`",
             known.join(", ")
@@ -333,8 +368,17 @@ fn resolve(shape: &Shape, config: &LoraConfig) -> Result<Resolved> {
             config.targets.join(", ")
         ));
     }
-    debug_assert!(specs.iter().enumerate().all(|(i, s)| by_slot[s.slot] == Some(i)));
-    let modules = known.into_iter().filter(|m| is_target(m)).map(str::to_owned).collect();
+    debug_assert!(
+        specs
+            .iter()
+            .enumerate()
+            .all(|(i, s)| by_slot[s.slot] == Some(i))
+    );
+    let modules = known
+        .into_iter()
+        .filter(|m| is_target(m))
+        .map(str::to_owned)
+        .collect();
     Ok((modules, specs, by_slot))
 }
 
@@ -409,7 +453,11 @@ mod tests {
         let check = |name, rank, expected| {
             let config = config(rank, 8, &["q_proj", "v_proj"]);
             let adapters = Adapters::new(&shape(name), config, 0).unwrap();
-            assert_eq!(adapters.trainable_parameters(), expected, "{name} rank {rank}");
+            assert_eq!(
+                adapters.trainable_parameters(),
+                expected,
+                "{name} rank {rank}"
+            );
         };
         check("lfm2-1.2b", 16, 425_984);
         check("lfm2-1.2b", 8, 212_992);
@@ -420,14 +468,20 @@ mod tests {
         let shape = shape("lfm2-350m");
         let check = |config: LoraConfig, expected: &str| {
             let error = Adapters::new(&shape, config, 0).err().unwrap().to_string();
-            assert!(error.contains(expected), "`{error}` does not contain `{expected}`");
+            assert!(
+                error.contains(expected),
+                "`{error}` does not contain `{expected}`"
+            );
         };
         check(config(0, 8, &["q_proj"]), "the LoRA rank is 0");
         check(config(8, 17, &["q_proj"]), "give 1 to 16");
         check(config(8, 1, &["q_proj"]), "none of the last 1 layers");
         check(config(8, 8, &["c_attn"]), "`c_attn` is not a linear module");
         check(config(8, 8, &[]), "none of the last 8 layers");
-        let dropout = LoraConfig { dropout: 1.0, ..config(8, 8, &["q_proj"]) };
+        let dropout = LoraConfig {
+            dropout: 1.0,
+            ..config(8, 8, &["q_proj"])
+        };
         check(dropout, "the LoRA dropout is 1");
     }
 }

@@ -138,7 +138,9 @@ pub fn info() -> Result<Info> {
         backend,
         device_name: raw.string(c"device_name"),
         architecture: raw.string(c"architecture"),
-        memory_bytes: raw.size(c"memory_size").or_else(|| raw.size(c"total_memory")),
+        memory_bytes: raw
+            .size(c"memory_size")
+            .or_else(|| raw.size(c"total_memory")),
         working_set_bytes: raw.size(c"max_recommended_working_set_size"),
     })
 }
@@ -146,6 +148,31 @@ pub fn info() -> Result<Info> {
 /// Path of the `libmlx` that this process has loaded, where the system says.
 pub fn library_path() -> Option<PathBuf> {
     raw::library_path()
+}
+
+/// The BLAS that serves matrix products on the CPU, as far as the loaded libraries tell.
+pub fn blas() -> Option<String> {
+    if cfg!(target_os = "macos") {
+        return Some("Accelerate".into());
+    }
+    blas_in_maps(&std::fs::read_to_string("/proc/self/maps").ok()?)
+}
+
+/// An OpenBLAS goes before the reference BLAS that MLX's wheel brings: it is loaded only where
+/// the set-up has put it first.
+fn blas_in_maps(maps: &str) -> Option<String> {
+    let loaded = |part: &str| {
+        let mut names = maps.lines().filter_map(|line| line.rsplit('/').next());
+        names
+            .find(|name| name.contains(part) && name.contains(".so"))
+            .map(str::to_owned)
+    };
+    match loaded("openblas") {
+        Some(file) => Some(format!("OpenBLAS ({file})")),
+        None => loaded("libblas")
+            .or_else(|| loaded("libcblas"))
+            .map(|file| format!("reference BLAS ({file})")),
+    }
 }
 
 fn gpu_available() -> bool {
@@ -158,11 +185,18 @@ pub(crate) fn fence<'a>(arrays: impl IntoIterator<Item = &'a mlx_rs::Array>) -> 
 }
 
 /// Finds `libmlx` in the text of `/proc/self/maps`.
-#[cfg_attr(not(any(target_os = "linux", test)), expect(dead_code, reason = "only Linux has /proc"))]
+#[cfg_attr(
+    not(any(target_os = "linux", test)),
+    expect(dead_code, reason = "only Linux has /proc")
+)]
 fn library_in_maps(maps: &str) -> Option<PathBuf> {
     maps.lines()
         .filter_map(|line| line.find('/').map(|start| &line[start..]))
-        .find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with("libmlx.so")))
+        .find(|path| {
+            path.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with("libmlx.so"))
+        })
         .map(PathBuf::from)
 }
 
@@ -176,8 +210,30 @@ mod tests {
                     7f00-7f01 r--p 00000000 08:01 2 /opt/a b/libmlxc.so\n\
                     7f02-7f03 r-xp 00000000 08:01 3 /opt/a b/libmlx.so\n\
                     7f04-7f05 rw-p 00000000 00:00 0\n";
-        assert_eq!(library_in_maps(maps), Some(PathBuf::from("/opt/a b/libmlx.so")));
-        assert_eq!(library_in_maps("7f04-7f05 rw-p 00000000 00:00 0 [heap]\n"), None);
+        assert_eq!(
+            library_in_maps(maps),
+            Some(PathBuf::from("/opt/a b/libmlx.so"))
+        );
+        assert_eq!(
+            library_in_maps("7f04-7f05 rw-p 00000000 00:00 0 [heap]\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn openblas_goes_before_the_reference_blas() {
+        let maps = "7f00-7f01 r--p 00000000 08:01 2 /x/libblas-1234.so.3\n\
+                    7f02-7f03 r-xp 00000000 08:01 3 /x/libscipy_openblas-5678.so\n";
+        assert_eq!(
+            blas_in_maps(maps).unwrap(),
+            "OpenBLAS (libscipy_openblas-5678.so)"
+        );
+        let reference = maps.lines().next().unwrap();
+        assert_eq!(
+            blas_in_maps(reference).unwrap(),
+            "reference BLAS (libblas-1234.so.3)"
+        );
+        assert_eq!(blas_in_maps(""), None);
     }
 
     #[test]

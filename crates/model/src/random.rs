@@ -140,7 +140,11 @@ mod tests {
         let values = base(3, "w", Role::Matrix, 200_000);
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        let variance = values
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / n;
         assert!(mean.abs() < 2e-4, "{mean}");
         assert!((variance.sqrt() - 0.02).abs() < 2e-4, "{}", variance.sqrt());
     }

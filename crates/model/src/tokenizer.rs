@@ -3,8 +3,7 @@
 use std::{fs, path::Path};
 
 use minijinja::{
-    Environment, Error as TemplateError, ErrorKind, context, syntax::SyntaxConfig,
-    value::Serde,
+    Environment, Error as TemplateError, ErrorKind, context, syntax::SyntaxConfig, value::Serde,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,7 +29,11 @@ pub struct Message(Map<String, Value>);
 impl Message {
     pub fn new(role: &str, content: &str) -> Self {
         let field = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
-        Self([field("role", role), field("content", content)].into_iter().collect())
+        Self(
+            [field("role", role), field("content", content)]
+                .into_iter()
+                .collect(),
+        )
     }
 
     pub fn role(&self) -> Option<&str> {
@@ -67,13 +70,14 @@ impl Tokenizer {
     ///
     /// A file that is not what its name says, or a template that does not parse.
     pub fn parse(tokenizer: &str, config: Option<&str>, template: Option<String>) -> Result<Self> {
-        let inner = tokenizer
-            .parse::<tokenizers::Tokenizer>()
-            .map_err(|e| Error::tokenizer("tokenizer.json", format!("not a valid tokenizer: {e}")))?;
+        let inner = tokenizer.parse::<tokenizers::Tokenizer>().map_err(|e| {
+            Error::tokenizer("tokenizer.json", format!("not a valid tokenizer: {e}"))
+        })?;
         let file = "tokenizer_config.json";
         let config: Config = match config {
-            Some(text) => serde_json::from_str(text)
-                .map_err(|e| Error::tokenizer(file, format!("not a valid tokenizer config: {e}")))?,
+            Some(text) => serde_json::from_str(text).map_err(|e| {
+                Error::tokenizer(file, format!("not a valid tokenizer config: {e}"))
+            })?,
             None => Config::default(),
         };
         let source = template.or_else(|| config.chat_template.and_then(Template::into_default));
@@ -81,7 +85,10 @@ impl Tokenizer {
         let eos_token = config.eos_token.map(Special::into_text);
         let eos_id = match &eos_token {
             Some(token) => Some(inner.token_to_id(token).ok_or_else(|| {
-                Error::tokenizer(file, format!("eos_token `{token}` is not in tokenizer.json"))
+                Error::tokenizer(
+                    file,
+                    format!("eos_token `{token}` is not in tokenizer.json"),
+                )
             })?),
             None => None,
         };
@@ -164,8 +171,8 @@ impl Tokenizer {
 
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, special);
-        let encoding =
-            encoding.map_err(|e| Error::tokenizer("tokenizer.json", format!("cannot encode: {e}")))?;
+        let encoding = encoding
+            .map_err(|e| Error::tokenizer("tokenizer.json", format!("cannot encode: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
@@ -173,12 +180,19 @@ impl Tokenizer {
 /// A template environment as Hugging Face's templates expect it.
 fn environment(source: String) -> Result<Environment<'static>> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?);
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment
+        .set_syntax(syntax.map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<String, TemplateError> {
-        Err(TemplateError::new(ErrorKind::InvalidOperation, message))
-    });
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> Result<String, TemplateError> {
+            Err(TemplateError::new(ErrorKind::InvalidOperation, message))
+        },
+    );
     environment
         .add_template_owned(TEMPLATE, source)
         .map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?;
@@ -226,7 +240,10 @@ impl Template {
     fn into_default(self) -> Option<String> {
         match self {
             Self::One(template) => Some(template),
-            Self::Named(list) => list.into_iter().find(|t| t.name == "default").map(|t| t.template),
+            Self::Named(list) => list
+                .into_iter()
+                .find(|t| t.name == "default")
+                .map(|t| t.template),
         }
     }
 }

@@ -142,21 +142,39 @@ impl Trainer {
         drop(inputs);
         mlx::fence(&outputs)?;
         let loss = outputs.pop().expect("a step returns its loss last");
-        Ok((outputs, loss.try_item_exact::<f32>().map_err(|e| Error::Mlx(e.to_string()))?))
+        Ok((
+            outputs,
+            loss.try_item_exact::<f32>()
+                .map_err(|e| Error::Mlx(e.to_string()))?,
+        ))
     }
 }
 
 /// From `[params.., first moments.., second moments.., key, tokens, bounds]` to the successors of
 /// all but the last two, then the loss.
-fn step(model: &Lfm2, adapters: &Adapters, optimizer: Optimizer, inputs: &[Array]) -> MlxResult<Vec<Array>> {
+fn step(
+    model: &Lfm2,
+    adapters: &Adapters,
+    optimizer: Optimizer,
+    inputs: &[Array],
+) -> MlxResult<Vec<Array>> {
     let count = adapters.params().len();
     let [key, tokens, bounds] = &inputs[3 * count..] else {
-        return Err(Exception::custom("a step takes a key, tokens and bounds after its state"));
+        return Err(Exception::custom(
+            "a step takes a key, tokens and bounds after its state",
+        ));
     };
     let (next_key, dropout_key) = random::split(key, 2)?;
     let argnums: Vec<i32> = (0..count as i32).collect();
     let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
-        Ok(vec![loss(model, adapters, params, tokens, bounds, Some(&dropout_key))?])
+        Ok(vec![loss(
+            model,
+            adapters,
+            params,
+            tokens,
+            bounds,
+            Some(&dropout_key),
+        )?])
     };
     let (mut values, gradients) =
         value_and_grad_with_argnums(loss_of, argnums.as_slice())(&inputs[..count])?;
@@ -199,8 +217,8 @@ impl Optimizer {
             .add(gradient.multiply(scalar(1.0 - self.beta1))?)?;
         let second = (second.multiply(scalar(self.beta2))?)
             .add(gradient.square()?.multiply(scalar(1.0 - self.beta2))?)?;
-        let step = (first.multiply(&learning_rate)?)
-            .divide(second.sqrt()?.add(scalar(self.eps))?)?;
+        let step =
+            (first.multiply(&learning_rate)?).divide(second.sqrt()?.add(scalar(self.eps))?)?;
         Ok((param.subtract(step)?, first, second))
     }
 }
@@ -227,7 +245,9 @@ fn loss(
     let from = positions.ge(bounds.try_index((.., ..1))?)?;
     let mask = from.logical_and(positions.le(bounds.try_index((.., 1..))?)?)?;
 
-    let scores = logits.take_along_axis(targets.expand_dims(-1)?, -1)?.squeeze_axes(&[-1])?;
+    let scores = logits
+        .take_along_axis(targets.expand_dims(-1)?, -1)?
+        .squeeze_axes(&[-1])?;
     let entropy = logits.logsumexp_axis(-1, None)?.subtract(scores)?;
     let masked = entropy.multiply(mask.as_dtype(entropy.dtype())?)?;
     let total = masked.as_dtype(Dtype::Float32)?.sum(None)?;
@@ -240,9 +260,17 @@ fn loss(
 ///
 /// Those of MLX.
 pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32> {
-    let loss = loss(model, adapters, adapters.params(), &batch.tokens, &batch.bounds, None)?;
+    let loss = loss(
+        model,
+        adapters,
+        adapters.params(),
+        &batch.tokens,
+        &batch.bounds,
+        None,
+    )?;
     loss.eval()?;
-    loss.try_item_exact::<f32>().map_err(|e| Error::Mlx(e.to_string()))
+    loss.try_item_exact::<f32>()
+        .map_err(|e| Error::Mlx(e.to_string()))
 }
 
 /// Gradients of the loss with respect to every adapter parameter, without dropout: what the
@@ -254,7 +282,14 @@ pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32>
 pub fn gradients(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<Vec<Array>> {
     let argnums: Vec<i32> = (0..adapters.params().len() as i32).collect();
     let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
-        Ok(vec![loss(model, adapters, params, &batch.tokens, &batch.bounds, None)?])
+        Ok(vec![loss(
+            model,
+            adapters,
+            params,
+            &batch.tokens,
+            &batch.bounds,
+            None,
+        )?])
     };
     let (_, gradients) =
         value_and_grad_with_argnums(loss_of, argnums.as_slice())(adapters.params())?;

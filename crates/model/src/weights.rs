@@ -66,7 +66,11 @@ pub fn load_bytes(
     specs: &[TensorSpec],
     dtype: Dtype,
 ) -> Result<(Tensors, String)> {
-    load(vec![(name.to_owned(), bytes.len() as u64, bytes)], specs, dtype)
+    load(
+        vec![(name.to_owned(), bytes.len() as u64, bytes)],
+        specs,
+        dtype,
+    )
 }
 
 /// Loads one safetensors file, as `dtype`.
@@ -90,7 +94,11 @@ pub fn save_file(path: &Path, tensors: &Tensors) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, array) in tensors {
         let (dtype, bytes) = to_bytes(array)?;
-        let shape = array.shape().iter().map(|&d| d as usize).collect::<Vec<_>>();
+        let shape = array
+            .shape()
+            .iter()
+            .map(|&d| d as usize)
+            .collect::<Vec<_>>();
         views.push((name.clone(), dtype, shape, bytes));
     }
     let views = views.iter().map(|(name, dtype, shape, bytes)| {
@@ -126,7 +134,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |n| n.to_string_lossy().into_owned(),
+    )
 }
 
 fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -142,7 +153,10 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
         let mut shards: Vec<_> = parsed.weight_map.into_values().collect();
         shards.sort();
         shards.dedup();
-        if let Some(bad) = shards.iter().find(|s| Path::new(s).components().count() != 1) {
+        if let Some(bad) = shards
+            .iter()
+            .find(|s| Path::new(s).components().count() != 1)
+        {
             let problem = format!("names `{bad}`, which is not a file of the same folder");
             return Err(Error::weights(&file_name(&index), problem));
         }
@@ -190,9 +204,14 @@ fn load<R: Read>(
     let mut hashes = Vec::new();
     for mut file in opened {
         for name in file.metadata.offset_keys() {
-            let info = file.metadata.info(&name).expect("offset_keys lists known names");
+            let info = file
+                .metadata
+                .info(&name)
+                .expect("offset_keys lists known names");
             let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-            file.data.read_exact(&mut bytes).map_err(Error::io("read", &file.name))?;
+            file.data
+                .read_exact(&mut bytes)
+                .map_err(Error::io("read", &file.name))?;
             let stored = from_bytes(info.dtype, &specs[name.as_str()].shape, &bytes);
             let array = stored.as_dtype(dtype)?;
             // At once, so that the copy in the file's type does not outlive this turn.
@@ -203,7 +222,13 @@ fn load<R: Read>(
     }
     let sha256 = match hashes.as_slice() {
         [single] => hex(single.as_slice()),
-        many => sha256_hex(&many.iter().flat_map(|h| h.as_slice()).copied().collect::<Vec<_>>()),
+        many => sha256_hex(
+            &many
+                .iter()
+                .flat_map(|h| h.as_slice())
+                .copied()
+                .collect::<Vec<_>>(),
+        ),
     };
     Ok((tensors, sha256))
 }
@@ -219,9 +244,12 @@ fn open<R: Read>(name: String, length: u64, reader: R) -> Result<Opened<R>> {
     };
     let mut prefix = [0; 8];
     if length < 8 {
-        return Err(problem(format!("only {length} bytes, not a safetensors file")));
+        return Err(problem(format!(
+            "only {length} bytes, not a safetensors file"
+        )));
     }
-    data.read_exact(&mut prefix).map_err(Error::io("read", &name))?;
+    data.read_exact(&mut prefix)
+        .map_err(Error::io("read", &name))?;
     let header_length = u64::from_le_bytes(prefix);
     if header_length > MAX_HEADER_BYTES || header_length > length - 8 {
         return Err(problem(format!(
@@ -230,14 +258,17 @@ fn open<R: Read>(name: String, length: u64, reader: R) -> Result<Opened<R>> {
         )));
     }
     let mut header = vec![0; header_length as usize];
-    data.read_exact(&mut header).map_err(Error::io("read", &name))?;
+    data.read_exact(&mut header)
+        .map_err(Error::io("read", &name))?;
     // Deserialising checks that shapes match their extents and that extents are contiguous.
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|e| problem(format!("invalid header: {e}")))?;
     let expected = metadata.data_len() as u64;
     let actual = length - 8 - header_length;
     if expected != actual {
-        return Err(problem(format!("the header describes {expected} bytes of data, and there are {actual}")));
+        return Err(problem(format!(
+            "the header describes {expected} bytes of data, and there are {actual}"
+        )));
     }
     Ok(Opened {
         name,
@@ -252,7 +283,10 @@ fn check_names<R>(files: &[Opened<R>], specs: &[TensorSpec]) -> Result<()> {
     let mut problems = Vec::new();
     for file in files {
         for name in file.metadata.offset_keys() {
-            let info = file.metadata.info(&name).expect("offset_keys lists known names");
+            let info = file
+                .metadata
+                .info(&name)
+                .expect("offset_keys lists known names");
             let Some(spec) = expected.remove(name.as_str()) else {
                 let twice = specs.iter().any(|s| s.name == name);
                 problems.push(match twice {
@@ -262,10 +296,19 @@ fn check_names<R>(files: &[Opened<R>], specs: &[TensorSpec]) -> Result<()> {
                 continue;
             };
             if !fits(spec, &info.shape) {
-                problems.push(format!("misshapen: {name} is {:?}, expected {:?}", info.shape, spec.shape));
+                problems.push(format!(
+                    "misshapen: {name} is {:?}, expected {:?}",
+                    info.shape, spec.shape
+                ));
             }
-            if !matches!(info.dtype, FileDtype::F32 | FileDtype::BF16 | FileDtype::F16) {
-                problems.push(format!("type: {name} is {:?}, expected F32, BF16 or F16", info.dtype));
+            if !matches!(
+                info.dtype,
+                FileDtype::F32 | FileDtype::BF16 | FileDtype::F16
+            ) {
+                problems.push(format!(
+                    "type: {name} is {:?}, expected F32, BF16 or F16",
+                    info.dtype
+                ));
             }
         }
     }
@@ -275,7 +318,10 @@ fn check_names<R>(files: &[Opened<R>], specs: &[TensorSpec]) -> Result<()> {
     }
     problems.sort();
     let count = problems.len();
-    let mut text = format!("{count} tensor{} not as config.json implies:", if count == 1 { " is" } else { "s are" });
+    let mut text = format!(
+        "{count} tensor{} not as config.json implies:",
+        if count == 1 { " is" } else { "s are" }
+    );
     for problem in problems.iter().take(MAX_LISTED) {
         let _ = write!(text, "\n  {problem}");
     }
@@ -298,10 +344,16 @@ fn fits(spec: &TensorSpec, stored: &[usize]) -> bool {
 fn from_bytes(dtype: FileDtype, shape: &[i32], bytes: &[u8]) -> Array {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     match dtype {
-        FileDtype::BF16 => Array::from_slice(&pairs().map(bf16::from_le_bytes).collect::<Vec<_>>(), shape),
-        FileDtype::F16 => Array::from_slice(&pairs().map(f16::from_le_bytes).collect::<Vec<_>>(), shape),
+        FileDtype::BF16 => {
+            Array::from_slice(&pairs().map(bf16::from_le_bytes).collect::<Vec<_>>(), shape)
+        }
+        FileDtype::F16 => {
+            Array::from_slice(&pairs().map(f16::from_le_bytes).collect::<Vec<_>>(), shape)
+        }
         FileDtype::F32 => {
-            let quads = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let quads = bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Array::from_slice(&quads.collect::<Vec<_>>(), shape)
         }
         other => unreachable!("{other:?} was refused when names were checked"),
@@ -318,14 +370,21 @@ fn to_bytes(array: &Array) -> Result<(FileDtype, Vec<u8>)> {
             (FileDtype::F32, bytes.collect())
         }
         Dtype::Bfloat16 => {
-            let bytes = array.as_slice::<bf16>().iter().flat_map(|v| v.to_le_bytes());
+            let bytes = array
+                .as_slice::<bf16>()
+                .iter()
+                .flat_map(|v| v.to_le_bytes());
             (FileDtype::BF16, bytes.collect())
         }
         Dtype::Float16 => {
             let bytes = array.as_slice::<f16>().iter().flat_map(|v| v.to_le_bytes());
             (FileDtype::F16, bytes.collect())
         }
-        other => return Err(Error::Invalid(format!("cannot save an array of type {other:?}"))),
+        other => {
+            return Err(Error::Invalid(format!(
+                "cannot save an array of type {other:?}"
+            )));
+        }
     })
 }
 
@@ -353,7 +412,10 @@ mod tests {
             shape: shape.to_vec(),
             role,
         };
-        vec![spec("a", &[2, 3], Role::Matrix), spec("k", &[2, 3, 1], Role::ConvKernel)]
+        vec![
+            spec("a", &[2, 3], Role::Matrix),
+            spec("k", &[2, 3, 1], Role::ConvKernel),
+        ]
     }
 
     /// A safetensors file of zeros.
@@ -361,7 +423,10 @@ mod tests {
         let zeros = [0_u8; 256];
         let views = tensors.iter().map(|&(name, dtype, shape)| {
             let length = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-            (name, TensorView::new(dtype, shape.to_vec(), &zeros[..length]).unwrap())
+            (
+                name,
+                TensorView::new(dtype, shape.to_vec(), &zeros[..length]).unwrap(),
+            )
         });
         safetensors::serialize(views, None).unwrap()
     }
@@ -374,7 +439,8 @@ mod tests {
     fn both_kernel_layouts_and_all_float_types_load() {
         for dtype in [FileDtype::F32, FileDtype::BF16, FileDtype::F16] {
             for kernel in [[2, 3, 1], [2, 1, 3]] {
-                let loaded = load(&encoded(&[("a", dtype, &[2, 3]), ("k", dtype, &kernel)])).unwrap();
+                let loaded =
+                    load(&encoded(&[("a", dtype, &[2, 3]), ("k", dtype, &kernel)])).unwrap();
                 assert_eq!(loaded["k"].shape(), [2, 3, 1]);
                 assert_eq!(loaded["a"].dtype(), Dtype::Float32);
             }
@@ -383,10 +449,7 @@ mod tests {
 
     #[test]
     fn every_wrong_tensor_is_listed() {
-        let bytes = encoded(&[
-            ("a", FileDtype::I32, &[3, 2]),
-            ("b", FileDtype::F32, &[1]),
-        ]);
+        let bytes = encoded(&[("a", FileDtype::I32, &[3, 2]), ("b", FileDtype::F32, &[1])]);
         assert_eq!(
             load(&bytes).unwrap_err().to_string(),
             "x.safetensors: 4 tensors are not as config.json implies:\n  \
@@ -399,7 +462,10 @@ mod tests {
 
     #[test]
     fn a_truncated_file_is_refused_at_every_length() {
-        let bytes = encoded(&[("a", FileDtype::F32, &[2, 3]), ("k", FileDtype::F32, &[2, 3, 1])]);
+        let bytes = encoded(&[
+            ("a", FileDtype::F32, &[2, 3]),
+            ("k", FileDtype::F32, &[2, 3, 1]),
+        ]);
         assert!(load(&bytes).is_ok());
         for length in 0..bytes.len() {
             let error = load(&bytes[..length]).unwrap_err().to_string();
@@ -419,10 +485,22 @@ mod tests {
         for bytes in [
             huge,
             file("not json", 0),
-            file(r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,99999999]}}"#, 24),
-            file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#, 0),
-            file(r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}}"#, 24),
-            file(r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#, 25),
+            file(
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,99999999]}}"#,
+                24,
+            ),
+            file(
+                r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#,
+                0,
+            ),
+            file(
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}}"#,
+                24,
+            ),
+            file(
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#,
+                25,
+            ),
         ] {
             let error = load(&bytes).unwrap_err().to_string();
             assert!(error.contains("damaged or truncated"), "{error}");
@@ -438,8 +516,15 @@ mod tests {
         let tensors = Tensors::from([("a".into(), a), ("k".into(), k)]);
         save_file(&path, &tensors).unwrap();
         let loaded = load_file(&path, &specs(), Dtype::Float32).unwrap();
-        assert_eq!(loaded["a"].as_slice::<f32>(), tensors["a"].as_slice::<f32>());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            loaded["a"].as_slice::<f32>(),
+            tensors["a"].as_slice::<f32>()
+        );
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]
@@ -448,6 +533,9 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         let path = dir.path().join("file/adapters.safetensors");
         let error = save_file(&path, &Tensors::new()).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write ") && error.contains("adapters.safetensors"), "{error}");
+        assert!(
+            error.starts_with("cannot write ") && error.contains("adapters.safetensors"),
+            "{error}"
+        );
     }
 }

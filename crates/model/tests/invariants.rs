@@ -52,7 +52,9 @@ fn batch(length: usize) -> Batch {
         format: Format::Text,
         samples: vec![sample],
     };
-    Batches::new(&data, Order::MlxLm, 1, 512, 0).unwrap().next_batch()
+    Batches::new(&data, Order::MlxLm, 1, 512, 0)
+        .unwrap()
+        .next_batch()
 }
 
 /// Logits `[L, vocab]` from cached calls with the prompt cut at the given places.
@@ -78,7 +80,12 @@ fn prefill_in_one_shot_in_chunks_and_token_by_token_agree() {
         let every: Vec<usize> = (1..ids.len()).collect();
         for cuts in [&[][..], &[1, 2, 40, 256, 257], &every] {
             let pieces = logits_in_pieces(&model, &ids, cuts);
-            assert_close(&format!("{name} in {} pieces", cuts.len() + 1), &pieces, &whole, 1e-5);
+            assert_close(
+                &format!("{name} in {} pieces", cuts.len() + 1),
+                &pieces,
+                &whole,
+                1e-5,
+            );
         }
     });
 }
@@ -94,7 +101,10 @@ fn padding_does_not_change_the_loss() {
             ..batch.clone()
         };
         let longer = train::evaluate(&model, &adapters, &padded).unwrap();
-        assert!(difference_of(&[longer], &[loss]) <= 1e-6, "{name}: {longer} against {loss}");
+        assert!(
+            difference_of(&[longer], &[loss]) <= 1e-6,
+            "{name}: {longer} against {loss}"
+        );
     });
 }
 
@@ -120,7 +130,10 @@ fn fused_equals_unfused() {
         let fused = sequence_logits(&model.fuse(&adapters).unwrap(), None, &ids, None).unwrap();
         assert_close(name, &fused, &unfused, 1e-4);
         let base = sequence_logits(&model, None, &ids, None).unwrap();
-        assert!(common::difference(&unfused, &base) > 1e-3, "the adapters do something");
+        assert!(
+            common::difference(&unfused, &base) > 1e-3,
+            "the adapters do something"
+        );
     });
 }
 
@@ -136,7 +149,10 @@ fn training_leaves_the_base_weights_alone_and_lowers_the_loss() {
         let mut trainer = Trainer::new(model.clone(), adapters, optimizer, 3, options).unwrap();
         let batch = batch(40);
         let start = trainer.step(&batch).unwrap();
-        let end = (0..20).map(|_| trainer.step(&batch).unwrap()).last().unwrap();
+        let end = (0..20)
+            .map(|_| trainer.step(&batch).unwrap())
+            .last()
+            .unwrap();
         assert!(end < start, "{name}: {start} to {end}");
         let after: Vec<_> = model.tensors().unwrap().values().map(floats).collect();
         assert_eq!(before, after, "{name}");
@@ -186,7 +202,11 @@ fn dropout_changes_the_loss_from_step_to_step_and_keeps_its_mean() {
     assert!(dropped.iter().any(|&loss| loss != dropped[0]));
     // Inverted dropout keeps the expectation of the adapters' output, to first order the loss.
     let mean = dropped.iter().sum::<f32>() / dropped.len() as f32;
-    assert!((mean / fixed[0] - 1.0).abs() < 0.02, "{mean} against {}", fixed[0]);
+    assert!(
+        (mean / fixed[0] - 1.0).abs() < 0.02,
+        "{mean} against {}",
+        fixed[0]
+    );
 }
 
 #[test]
@@ -227,13 +247,17 @@ fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
 fn a_token_outside_the_vocabulary_is_refused() {
     let _waits = Waits;
     let model = Oracle::open("block-spelling").model();
-    let error = Decoder::start(&model, None, &[1, 96], Sampling::GREEDY).err().unwrap();
+    let error = Decoder::start(&model, None, &[1, 96], Sampling::GREEDY)
+        .err()
+        .unwrap();
     assert_eq!(
         error.to_string(),
         "token id 96 at position 1 is outside the model's vocabulary of 96 (ids 0 to 95); \
          the tokenizer does not belong to this model"
     );
-    let error = Decoder::start(&model, None, &[], Sampling::GREEDY).err().unwrap();
+    let error = Decoder::start(&model, None, &[], Sampling::GREEDY)
+        .err()
+        .unwrap();
     assert_eq!(error.to_string(), "the prompt holds no token");
 }
 

@@ -40,11 +40,19 @@ fn logits_agree() {
         let model = oracle.model();
         let adapters = oracle.adapters();
         let check = |what: &str, actual: Array| {
-            assert_close(&format!("{name} {what}"), &actual, &oracle.golden[what], 1e-4);
+            assert_close(
+                &format!("{name} {what}"),
+                &actual,
+                &oracle.golden[what],
+                1e-4,
+            );
         };
         check("logits", batch_logits(&model, None, oracle));
         check("logits_lora", batch_logits(&model, Some(&adapters), oracle));
-        check("logits_fused", batch_logits(&model.fuse(&adapters).unwrap(), None, oracle));
+        check(
+            "logits_fused",
+            batch_logits(&model.fuse(&adapters).unwrap(), None, oracle),
+        );
     });
 }
 
@@ -72,10 +80,22 @@ fn loss_and_every_gradient_agree() {
 
         let gradients = train::gradients(&model, &adapters, &batch).unwrap();
         let names: Vec<String> = adapter_tensor_names(&adapters);
-        assert_eq!(gradients.len(), oracle.golden.keys().filter(|k| k.starts_with("grad.")).count());
+        assert_eq!(
+            gradients.len(),
+            oracle
+                .golden
+                .keys()
+                .filter(|k| k.starts_with("grad."))
+                .count()
+        );
         for (tensor, gradient) in names.iter().zip(&gradients) {
             let golden = &oracle.golden[&format!("grad.{tensor}")];
-            assert_close(&format!("{name} gradient of {tensor}"), gradient, golden, 1e-4);
+            assert_close(
+                &format!("{name} gradient of {tensor}"),
+                gradient,
+                golden,
+                1e-4,
+            );
         }
     });
 }
@@ -83,7 +103,10 @@ fn loss_and_every_gradient_agree() {
 /// Names of the parameters in the order in which the adapters hold them.
 fn adapter_tensor_names(adapters: &Adapters) -> Vec<String> {
     let pair = |spec: &model::lora::AdapterSpec| {
-        [format!("{}.lora_a", spec.name), format!("{}.lora_b", spec.name)]
+        [
+            format!("{}.lora_a", spec.name),
+            format!("{}.lora_b", spec.name),
+        ]
     };
     adapters.specs().iter().flat_map(pair).collect()
 }
@@ -101,13 +124,31 @@ fn ten_steps(oracle: &Oracle, optimizer: Optimizer, compile: bool) -> (Vec<f32>,
     (losses, trainer.adapters())
 }
 
-fn check_curve(oracle: &Oracle, label: &str, prefix: &str, (losses, adapters): (Vec<f32>, Adapters)) {
-    let expected = oracle.golden[&format!("{prefix}_losses")].to_vec_cast::<f32>().unwrap();
+fn check_curve(
+    oracle: &Oracle,
+    label: &str,
+    prefix: &str,
+    (losses, adapters): (Vec<f32>, Adapters),
+) {
+    let expected = oracle.golden[&format!("{prefix}_losses")]
+        .to_vec_cast::<f32>()
+        .unwrap();
     let difference = difference_of(&losses, &expected);
-    assert!(difference <= 1e-4, "{label}: losses {losses:?} against {expected:?}");
-    for (tensor, param) in adapter_tensor_names(&adapters).iter().zip(adapters.params()) {
+    assert!(
+        difference <= 1e-4,
+        "{label}: losses {losses:?} against {expected:?}"
+    );
+    for (tensor, param) in adapter_tensor_names(&adapters)
+        .iter()
+        .zip(adapters.params())
+    {
         let golden = &oracle.golden[&format!("{prefix}_final.{tensor}")];
-        assert_close(&format!("{label} {tensor} after ten steps"), param, golden, 1e-4);
+        assert_close(
+            &format!("{label} {tensor} after ten steps"),
+            param,
+            golden,
+            1e-4,
+        );
     }
 }
 
@@ -168,7 +209,12 @@ fn batches_are_padded_cut_and_grouped_alike() {
             name: title.into(),
             sha256: String::new(),
             format: Format::Text,
-            samples: case["samples"].as_array().unwrap().iter().map(sample).collect(),
+            samples: case["samples"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(sample)
+                .collect(),
         };
         let mut batches = Batches::new(&data, order, size, max, 1).unwrap();
 
@@ -189,9 +235,13 @@ fn batches_are_padded_cut_and_grouped_alike() {
                 let ids = |array: &Array| -> Vec<i64> { array.to_vec_cast::<i64>().unwrap() };
                 let found = (ids(&batch.tokens), ids(&batch.bounds));
                 let place = remaining.iter().position(|b| *b == found);
-                remaining.remove(place.unwrap_or_else(|| panic!("{title}: {found:?} is not expected")));
+                remaining
+                    .remove(place.unwrap_or_else(|| panic!("{title}: {found:?} is not expected")));
                 let width = batch.tokens.dim(1);
-                assert_eq!(batch.counts.padded_tokens as i32, batch.tokens.dim(0) * (width - 1));
+                assert_eq!(
+                    batch.counts.padded_tokens as i32,
+                    batch.tokens.dim(0) * (width - 1)
+                );
             }
             assert!(remaining.is_empty(), "{title}");
             remaining = all;

@@ -27,6 +27,11 @@ const TEMPLATE: &str = include_str!("../templates/report.md.tera");
 /// Name of the Markdown file, the first of [`Rendered::files`].
 pub const REPORT: &str = "report.md";
 
+/// Every name that a file of a report can have.
+pub fn file_names() -> impl Iterator<Item = &'static str> {
+    std::iter::once(REPORT).chain(view::CHARTS.into_iter().map(|(name, _)| name))
+}
+
 /// The files of a report, for the run folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {

@@ -1,6 +1,9 @@
 //! Calls into MLX and the system that have no safe wrapper: the only `unsafe` code of this crate.
 
-#![expect(unsafe_code, reason = "mlx-rs wraps neither synchronize nor device info nor version")]
+#![expect(
+    unsafe_code,
+    reason = "mlx-rs wraps neither synchronize nor device info nor version"
+)]
 
 use std::{
     ffi::{CStr, c_char},
@@ -35,7 +38,9 @@ pub(super) fn version() -> String {
         let failed = mlx_sys::mlx_version(&mut text) != 0;
         let version = match failed {
             true => String::new(),
-            false => CStr::from_ptr(mlx_sys::mlx_string_data(text)).to_string_lossy().into_owned(),
+            false => CStr::from_ptr(mlx_sys::mlx_string_data(text))
+                .to_string_lossy()
+                .into_owned(),
         };
         mlx_sys::mlx_string_free(text);
         version
@@ -85,7 +90,8 @@ impl DeviceInfo {
         // SAFETY: as in `has`; the value belongs to the info and is copied at once.
         unsafe {
             let failed = mlx_sys::mlx_device_info_get_string(&mut value, self.0, key.as_ptr()) != 0;
-            (!failed && !value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+            (!failed && !value.is_null())
+                .then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
         }
     }
 
@@ -95,7 +101,8 @@ impl DeviceInfo {
         }
         let mut value = 0;
         // SAFETY: as in `has`.
-        let failed = unsafe { mlx_sys::mlx_device_info_get_size(&mut value, self.0, key.as_ptr()) != 0 };
+        let failed =
+            unsafe { mlx_sys::mlx_device_info_get_size(&mut value, self.0, key.as_ptr()) != 0 };
         (!failed).then_some(value as u64)
     }
 }
@@ -115,6 +122,10 @@ pub(super) fn library_path() -> Option<PathBuf> {
 }
 
 #[cfg(target_os = "macos")]
+#[expect(
+    deprecated,
+    reason = "libc points to a crate that is not worth its weight for two calls"
+)]
 pub(super) fn library_path() -> Option<PathBuf> {
     // SAFETY: the count bounds the index; names belong to the loader and stay valid while
     // the library is loaded, which libmlx is for as long as this process lives.

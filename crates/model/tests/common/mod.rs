@@ -103,5 +103,8 @@ pub(crate) fn difference_of(actual: &[f32], expected: &[f32]) -> f64 {
 
 pub(crate) fn assert_close(what: &str, actual: &Array, expected: &Array, tolerance: f64) {
     let difference = difference(actual, expected);
-    assert!(difference <= tolerance, "{what} differs by {difference:.3e}, more than {tolerance:.0e}");
+    assert!(
+        difference <= tolerance,
+        "{what} differs by {difference:.3e}, more than {tolerance:.0e}"
+    );
 }

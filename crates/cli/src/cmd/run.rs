@@ -1,0 +1,473 @@
+//! `lfmark run`: fine-tune, generate, measure, report.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use metrics::{
+    footprint::FootprintReader,
+    machine,
+    measure::{self, Clock, Outcome, SystemClock},
+    record::{self, End, Event, Finish, Phase, PhaseKind, Start, Status},
+    store::{self, Writer},
+};
+use model::{
+    data::{Batches, Dataset, PAD_TO},
+    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
+    lora::Adapters,
+    mlx::{DeviceKind, Memory, Session},
+    train::{Optimizer, StepOptions, Trainer},
+};
+use report::units;
+
+use crate::{
+    args::{Output, RunArgs},
+    environment,
+    exit::Failure,
+    generation::{Generator, Prompt},
+    options::{Compile, Options, Plan},
+    output,
+    progress::Progress,
+    workload::Training,
+};
+
+/// Folder of run folders, where none is named.
+const REPORTS: &str = "reports";
+
+/// Adapters within the run folder.
+const ADAPTERS: &str = "adapters";
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+fn stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+pub(crate) fn run(args: RunArgs, output: Output, clock: SystemClock) -> Result<(), Failure> {
+    let file = args.config.as_deref().map(Options::read).transpose()?;
+    let plan = args.options.or(file.unwrap_or_default()).resolve()?;
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
+
+    let started = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let started_unix_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+    // The first thing to start and the last to end: its end waits for pending work.
+    let (_session, device) = Session::start(plan.model.device())?;
+    let dir = args
+        .output
+        .unwrap_or_else(|| default_folder(&plan, device, started_unix_ms));
+    store::prepare(&dir).map_err(|e| anyhow::anyhow!("{e}"))?;
+
+    let progress = Progress::new(plan.iterations, output.quiet);
+    let measured = Run::prepare(
+        &plan,
+        device,
+        &dir,
+        started_unix_ms,
+        clock,
+        progress,
+        output,
+    )
+    .and_then(|mut run| {
+        let ending = run
+            .measure(&dir)
+            .unwrap_or_else(|e| Ending::Failed(format!("{e:#}")));
+        run.end(&ending).map(|()| ending)
+    });
+    let ending = match measured {
+        Ok(ending) => ending,
+        Err(error) => {
+            // Only an empty folder goes: whatever was recorded stays, with the report of it.
+            let _ = fs::remove_dir(&dir);
+            if store::read(&dir).is_err() {
+                return Err(Failure::Error(error));
+            }
+            Ending::Failed(format!("{error:#}"))
+        }
+    };
+    let reported = report(&dir, output);
+    match (ending, reported) {
+        (Ending::Complete, reported) => reported,
+        (ending, Ok(())) => Err(Failure::Incomplete(ending.sentence().to_owned())),
+        (ending, Err(Failure::Error(error))) => {
+            Err(Failure::Error(error.context(ending.sentence().to_owned())))
+        }
+        (_, failure) => failure,
+    }
+}
+
+/// Reads the record back and writes the report from it, so that `lfmark report` gives the same.
+fn report(dir: &Path, output: Output) -> Result<(), Failure> {
+    let record = store::read(dir).map_err(|e| anyhow::anyhow!("{e}"))?;
+    output::write_report(&record, dir)?;
+    output::print(&match output.json {
+        true => output::run_json(&record, dir).to_string(),
+        false => output::run_text(&record, dir),
+    })
+}
+
+/// How the measured part ended.
+enum Ending {
+    Complete,
+    Interrupted(String),
+    Failed(String),
+}
+
+impl Ending {
+    fn sentence(&self) -> &str {
+        match self {
+            Self::Complete => "complete",
+            Self::Interrupted(reason) | Self::Failed(reason) => reason,
+        }
+    }
+}
+
+/// A run that has its model and data, and whose record has begun.
+struct Run<'a> {
+    plan: &'a Plan,
+    config: record::Config,
+    loaded: Rc<Loaded>,
+    training: Option<Training>,
+    writer: Writer,
+    footprint: FootprintReader,
+    clock: SystemClock,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
+    /// Loads everything and writes the first line of the record.
+    fn prepare(
+        plan: &'a Plan,
+        device: DeviceKind,
+        dir: &Path,
+        started_unix_ms: u64,
+        mut clock: SystemClock,
+        progress: Progress,
+        output: Output,
+    ) -> anyhow::Result<Self> {
+        progress.phase("loading the model");
+        let footprint = FootprintReader::new();
+        let dtype = plan.model.dtype(device);
+        let loaded = Rc::new(load::load(plan.model.name(), dtype.mlx(), plan.seed)?);
+        let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
+        let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
+        let model = environment::model(&loaded, &adapters);
+        let compile = match plan.compile {
+            Compile::On => true,
+            Compile::Off => false,
+            // On the CPU MLX compiles with the system's C++ compiler, which costs more seconds
+            // than it gains.
+            Compile::Auto => device == DeviceKind::Gpu,
+        };
+        let config = config(plan, &adapters, device, compile);
+        let options = StepOptions {
+            compile,
+            clear_cache: plan.clear_cache,
+        };
+        let trainer = Trainer::new(
+            loaded.model.clone(),
+            adapters,
+            plan.optimizer,
+            plan.seed,
+            options,
+        )?;
+        let mlx = environment::mlx()?;
+        let machine = environment::machine(&mlx);
+        let setup_ns = clock.now_ns();
+
+        let (dataset, truncated) = read_data(plan, &loaded)?;
+        let (size, max) = (plan.batch_size as usize, plan.max_seq_length as usize);
+        let batches = Batches::new(&dataset, plan.order, size, max, plan.seed)?;
+        let data_ns = clock.now_ns() - setup_ns;
+        if truncated > 0 {
+            let text = format!("note: {truncated} samples are cut to {max} tokens");
+            output::message(output.quiet, &text);
+        }
+
+        let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
+        let start = Start {
+            schema: record::SCHEMA,
+            run_id: name.into_owned(),
+            started_unix_ms,
+            lfmark: environment::build(),
+            mlx,
+            machine,
+            config: config.clone(),
+            model,
+            data: record::Data {
+                name: dataset.name.clone(),
+                sha256: dataset.sha256.clone(),
+                format: dataset.format.name().to_owned(),
+                sample_tokens: dataset
+                    .samples
+                    .iter()
+                    .map(|s| s.tokens.len() as u32)
+                    .collect(),
+                truncated_samples: truncated as u32,
+            },
+            footprint_source: footprint.source().map(str::to_owned),
+        };
+        let mut writer = Writer::create(dir, &start)?;
+        for (phase, start_ns, wall_ns) in [
+            (PhaseKind::Setup, 0, setup_ns),
+            (PhaseKind::Data, setup_ns, data_ns),
+        ] {
+            writer.append(&Event::Phase(Phase {
+                phase,
+                start_ns,
+                wall_ns,
+            }))?;
+        }
+        Ok(Self {
+            plan,
+            config,
+            loaded,
+            training: Some(Training { trainer, batches }),
+            writer,
+            footprint,
+            clock,
+            progress,
+        })
+    }
+
+    fn measure(&mut self, dir: &Path) -> anyhow::Result<Ending> {
+        self.state()?;
+        let mut training = self.training.take().context("a run is measured once")?;
+        self.progress.phase("compiling");
+        self.phase(PhaseKind::Compile, || {
+            for batch in training.batches.one_of_each_width() {
+                training.trainer.warm_up(&batch)?;
+            }
+            Ok(())
+        })?;
+
+        let outcome = self.train(&mut training)?;
+        let ending = match outcome {
+            Outcome::Completed => Ending::Complete,
+            Outcome::Interrupted { after } => {
+                let total = self.plan.iterations;
+                Ending::Interrupted(format!("interrupted after {after} of {total} iterations"))
+            }
+            Outcome::NonFiniteLoss { iteration } => {
+                return Ok(Ending::Failed(format!(
+                    "the loss of iteration {iteration} is not a finite number; \
+                     try a lower --learning-rate or --dtype f32"
+                )));
+            }
+        };
+        let adapters = training.trainer.adapters();
+        drop(training);
+        self.phase(PhaseKind::Save, || Ok(adapters.save(&dir.join(ADAPTERS))?))?;
+        match ending {
+            Ending::Complete => self.generate(adapters),
+            ending => Ok(ending),
+        }
+    }
+
+    fn train(&mut self, training: &mut Training) -> anyhow::Result<Outcome> {
+        self.progress.training();
+        let plan = measure::Plan {
+            iterations: self.plan.iterations,
+            windows: self.plan.windows.clone(),
+        };
+        let (writer, progress) = (&mut self.writer, &mut self.progress);
+        let mut on_iteration = |iteration: &record::Iteration| {
+            writer.append(&Event::Iteration(*iteration))?;
+            progress.iteration(iteration);
+            Ok(())
+        };
+        let outcome = measure::run(
+            training,
+            &plan,
+            &mut self.clock,
+            &mut self.footprint,
+            &stopped,
+            &mut on_iteration,
+        );
+        outcome.map_err(|e| e.error.context(format!("iteration {}", e.iteration)))
+    }
+
+    fn generate(&mut self, adapters: Adapters) -> anyhow::Result<Ending> {
+        if self.config.generation.prompts.is_empty() {
+            return Ok(Ending::Complete);
+        }
+        self.progress.phase("generating");
+        // Buffers of training are no use here, and would be counted as cache.
+        Memory::clear_cache()?;
+        let loaded = self.loaded.clone();
+        let mut generator = Generator {
+            loaded: &loaded,
+            adapters: Some(Rc::new(adapters)),
+            config: self.config.generation.clone(),
+            sampling: self.plan.sampling(),
+            clock: self.clock,
+            stop: stopped,
+        };
+        let prompts = generator.config.prompts.clone();
+        self.phase(PhaseKind::WarmUp, || generator.warm_up(&prompts))?;
+        let total = prompts.len();
+        for (index, prompt) in prompts.iter().enumerate() {
+            if stopped() {
+                return Ok(Ending::Interrupted(format!(
+                    "interrupted after {index} of {total} prompts"
+                )));
+            }
+            let generation = generator.generate(&Prompt::Text(prompt), &mut self.footprint)?;
+            let finish = generation.finish;
+            self.writer.append(&Event::Generation(generation))?;
+            if finish == Finish::Interrupted {
+                let number = index + 1;
+                return Ok(Ending::Interrupted(format!(
+                    "interrupted in prompt {number} of {total}"
+                )));
+            }
+        }
+        Ok(Ending::Complete)
+    }
+
+    /// Writes the last lines of the record.
+    fn end(&mut self, ending: &Ending) -> anyhow::Result<()> {
+        self.progress.finish();
+        let (status, reason) = match ending {
+            Ending::Complete => (Status::Complete, None),
+            Ending::Interrupted(reason) => (Status::Interrupted, Some(reason.clone())),
+            Ending::Failed(reason) => (Status::Failed, Some(reason.clone())),
+        };
+        let recorded = self.state().and_then(|()| {
+            self.writer.append(&Event::End(End {
+                status,
+                reason,
+                wall_ns: self.clock.now_ns(),
+            }))?;
+            Ok(())
+        });
+        match ending {
+            // The first failure is the one to report, and may be why this one failed too.
+            Ending::Failed(reason) => recorded.map_err(|_| anyhow::anyhow!("{reason}")),
+            _ => recorded,
+        }
+    }
+
+    /// Records the machine's state of this moment.
+    fn state(&mut self) -> anyhow::Result<()> {
+        let state = machine::state(self.clock.now_ns(), &mut self.footprint);
+        Ok(self.writer.append(&Event::MachineState(state))?)
+    }
+
+    /// Does and records a phase.
+    fn phase(
+        &mut self,
+        phase: PhaseKind,
+        work: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let start_ns = self.clock.now_ns();
+        work()?;
+        Ok(self.writer.append(&Event::Phase(Phase {
+            phase,
+            start_ns,
+            wall_ns: self.clock.now_ns() - start_ns,
+        }))?)
+    }
+}
+
+fn read_data(plan: &Plan, loaded: &Loaded) -> anyhow::Result<(Dataset, usize)> {
+    let tokenizer = &loaded.tokenizer;
+    let dataset = match &plan.data {
+        Some(path) => Dataset::read(path, tokenizer, plan.mask_prompt)?,
+        None => Dataset::parse(EMBEDDED, EMBEDDED_DATA, tokenizer, plan.mask_prompt)?,
+    };
+    dataset.check_vocabulary(loaded.model.shape().vocab_size)?;
+    let truncated = dataset.check_length(plan.max_seq_length as usize, plan.truncate)?;
+    Ok((dataset, truncated))
+}
+
+/// The resolved configuration, as the record holds it.
+fn config(plan: &Plan, adapters: &Adapters, device: DeviceKind, compile: bool) -> record::Config {
+    let Optimizer {
+        learning_rate,
+        beta1,
+        beta2,
+        eps,
+        weight_decay,
+    } = plan.optimizer;
+    let lora = adapters.config();
+    record::Config {
+        iterations: plan.iterations,
+        batch_size: plan.batch_size,
+        max_seq_length: plan.max_seq_length,
+        pad_to: PAD_TO as u32,
+        mask_prompt: plan.mask_prompt,
+        seed: plan.seed,
+        dtype: plan.model.dtype(device).name().to_owned(),
+        device: match device {
+            DeviceKind::Cpu => "cpu".to_owned(),
+            DeviceKind::Gpu => "gpu".to_owned(),
+        },
+        optimizer: record::Optimizer {
+            name: if weight_decay.is_some() {
+                "adamw"
+            } else {
+                "adam"
+            }
+            .to_owned(),
+            learning_rate,
+            beta1,
+            beta2,
+            eps,
+            weight_decay: weight_decay.unwrap_or(0.0),
+            bias_correction: false,
+        },
+        lora: record::Lora {
+            rank: lora.rank,
+            scale: lora.scale,
+            dropout: lora.dropout,
+            layers: lora.layers.unwrap_or_default(),
+            targets: adapters.modules().to_vec(),
+        },
+        compile,
+        clear_cache: plan.clear_cache,
+        windows: plan.windows.clone(),
+        generation: plan.generation.clone(),
+    }
+}
+
+/// `reports/<time>-<model>-<device>`, with a number where that exists already.
+fn default_folder(plan: &Plan, device: DeviceKind, started_unix_ms: u64) -> PathBuf {
+    let digits = |text: &str| {
+        text.chars()
+            .filter(char::is_ascii_digit)
+            .collect::<String>()
+    };
+    let utc = digits(&units::utc(started_unix_ms));
+    let (day, time) = utc.split_at(8.min(utc.len()));
+    let model = Path::new(plan.model.name())
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let model: String = model.chars().map(plain).collect();
+    let device = match device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+    };
+    let name = format!("{day}-{time}-{model}-{device}");
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    let mut folders = std::iter::once(name.clone())
+        .chain(numbered)
+        .map(|n| Path::new(REPORTS).join(n));
+    folders
+        .find(|folder| !folder.exists())
+        .unwrap_or_else(|| Path::new(REPORTS).join(name))
+}

@@ -1,0 +1,21 @@
+//! The `lfmark` program: wires the model to the measured loop, and records to reports.
+
+mod args;
+mod cmd;
+mod environment;
+mod exit;
+mod generation;
+mod options;
+mod output;
+mod progress;
+mod workload;
+
+use std::{process::ExitCode, time::Instant};
+
+use clap::Parser;
+use metrics::measure::SystemClock;
+
+fn main() -> ExitCode {
+    let clock = SystemClock::new(Instant::now());
+    exit::code(args::Args::parse().run(clock))
+}

@@ -1,0 +1,590 @@
+//! Every choice of a run: as a flag, in a TOML file, and resolved.
+//!
+//! A flag goes before the file, and the file before the default. What leaves this module has no
+//! option left to interpret.
+
+use std::{fs, path::Path, path::PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use metrics::{
+    record::{GenerationConfig, WindowSpec},
+    window,
+};
+use model::{
+    Dtype, data::Order, generate::Sampling, load::EMBEDDED, lora::LoraConfig, mlx::DeviceKind,
+    train::Optimizer,
+};
+use serde::Deserialize;
+
+use crate::exit::Failure;
+
+/// The prompts of a run that names none.
+const PROMPTS: [&str; 3] = [
+    "What is artificial intelligence?",
+    "Explain machine learning in simple terms.",
+    "How do neural networks work?",
+];
+
+/// Which model, and where it runs.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ModelOptions {
+    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
+    /// tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<DtypeName>,
+    /// Where to run [default: a GPU where MLX has one].
+    #[arg(long)]
+    pub(crate) device: Option<DeviceName>,
+}
+
+/// Every setting of `lfmark run`. Flags and TOML keys have the same names.
+// The first three stand here once more because serde cannot both flatten and refuse unknown keys.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Options {
+    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
+    /// tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<DtypeName>,
+    /// Where to run [default: a GPU where MLX has one].
+    #[arg(long)]
+    pub(crate) device: Option<DeviceName>,
+
+    /// JSONL file, or a folder with train.jsonl [default: the embedded ten samples].
+    #[arg(long, value_name = "PATH", help_heading = "Training")]
+    pub(crate) data: Option<PathBuf>,
+    /// Training iterations [default: 500].
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) iterations: Option<u32>,
+    /// Samples per iteration [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) batch_size: Option<u32>,
+    /// Longest sample, in tokens [default: 2048].
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) max_seq_length: Option<u32>,
+    /// Cut longer samples, as mlx-lm does, instead of refusing them [default: false].
+    #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) truncate: Option<bool>,
+    /// Leave prompts out of the loss [default: false].
+    #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) mask_prompt: Option<bool>,
+    /// Batch samples of similar length, instead of the order mlx-lm batches them in
+    /// [default: false].
+    #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sort_by_length: Option<bool>,
+    /// Seed of the order, adapters, dropout, sampling and random weights [default: 0].
+    #[arg(long, help_heading = "Training")]
+    pub(crate) seed: Option<u64>,
+    /// Iterations that are reported together [default: 1-100,100-300,300-500, scaled].
+    #[arg(long, value_name = "LIST", help_heading = "Training")]
+    pub(crate) windows: Option<String>,
+    /// Whether MLX compiles the whole step [default: auto, which is on for a GPU].
+    #[arg(long, help_heading = "Training")]
+    pub(crate) compile: Option<Compile>,
+    /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
+    #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) clear_cache: Option<bool>,
+
+    /// adam or adamw [default: adam].
+    #[arg(long, help_heading = "Optimizer")]
+    pub(crate) optimizer: Option<OptimizerName>,
+    /// Learning rate [default: 2e-5].
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) learning_rate: Option<f64>,
+    /// Decay of the first moment [default: 0.9].
+    #[arg(long, help_heading = "Optimizer")]
+    pub(crate) beta1: Option<f64>,
+    /// Decay of the second moment [default: 0.999].
+    #[arg(long, help_heading = "Optimizer")]
+    pub(crate) beta2: Option<f64>,
+    /// Added to the denominator [default: 1e-8].
+    #[arg(long, help_heading = "Optimizer")]
+    pub(crate) eps: Option<f64>,
+    /// Weight decay of AdamW [default: 0.01].
+    #[arg(long, help_heading = "Optimizer")]
+    pub(crate) weight_decay: Option<f64>,
+
+    /// Rank of the adapters [default: 16].
+    #[arg(long, value_name = "N", help_heading = "LoRA")]
+    pub(crate) lora_rank: Option<u32>,
+    /// Scale times rank [default: 2 x rank].
+    #[arg(long, value_name = "ALPHA", help_heading = "LoRA")]
+    pub(crate) lora_alpha: Option<f64>,
+    /// Factor on the update, as mlx-lm calls it; instead of alpha.
+    #[arg(
+        long,
+        value_name = "SCALE",
+        help_heading = "LoRA",
+        conflicts_with = "lora_alpha"
+    )]
+    pub(crate) lora_scale: Option<f64>,
+    /// Dropout before the adapters [default: 0.05].
+    #[arg(long, value_name = "P", help_heading = "LoRA")]
+    pub(crate) lora_dropout: Option<f64>,
+    /// Last layers to adapt, 0 for all [default: 8, or all where there are fewer].
+    #[arg(long, value_name = "N", help_heading = "LoRA")]
+    pub(crate) lora_layers: Option<u32>,
+    /// Modules to adapt, or `all` [default: q_proj,v_proj].
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "LoRA"
+    )]
+    pub(crate) lora_targets: Option<Vec<String>>,
+
+    /// Prompt to generate for after training; give it several times for several prompts
+    /// [default: three].
+    #[arg(long = "prompt", value_name = "TEXT", help_heading = "Generation")]
+    #[serde(rename = "prompt")]
+    pub(crate) prompts: Option<Vec<String>>,
+    /// Generate nothing after training [default: false].
+    #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_generation: Option<bool>,
+    /// Most tokens per prompt [default: 100].
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub(crate) max_tokens: Option<u32>,
+    /// 0 chooses the likeliest token [default: 0].
+    #[arg(long, value_name = "T", help_heading = "Generation")]
+    pub(crate) temperature: Option<f64>,
+    /// Keep the likeliest tokens up to this probability [default: 1].
+    #[arg(long, value_name = "P", help_heading = "Generation")]
+    pub(crate) top_p: Option<f64>,
+    /// Go on after the token that ends a text [default: false].
+    #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) ignore_eos: Option<bool>,
+    /// Give prompts to the model as they are [default: false].
+    #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_chat_template: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DtypeName {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl DtypeName {
+    pub(crate) fn mlx(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::Float32,
+            Self::Bf16 => Dtype::Bfloat16,
+            Self::F16 => Dtype::Float16,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DeviceName {
+    Cpu,
+    Gpu,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compile {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OptimizerName {
+    Adam,
+    Adamw,
+}
+
+impl ModelOptions {
+    pub(crate) fn name(&self) -> &str {
+        self.model.as_deref().unwrap_or(EMBEDDED)
+    }
+
+    pub(crate) fn device(&self) -> Option<DeviceKind> {
+        self.device.map(|device| match device {
+            DeviceName::Cpu => DeviceKind::Cpu,
+            DeviceName::Gpu => DeviceKind::Gpu,
+        })
+    }
+
+    /// The type asked for, or the one that suits the device: 16-bit matrix products are very
+    /// slow on MLX's CPU back end.
+    pub(crate) fn dtype(&self, device: DeviceKind) -> DtypeName {
+        self.dtype.unwrap_or(match device {
+            DeviceKind::Cpu => DtypeName::F32,
+            DeviceKind::Gpu => DtypeName::Bf16,
+        })
+    }
+}
+
+/// A run's choices, as far as they depend on neither the device nor the model.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) model: ModelOptions,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) iterations: u32,
+    pub(crate) batch_size: u32,
+    pub(crate) max_seq_length: u32,
+    pub(crate) truncate: bool,
+    pub(crate) mask_prompt: bool,
+    pub(crate) order: Order,
+    pub(crate) seed: u64,
+    pub(crate) windows: Vec<WindowSpec>,
+    pub(crate) compile: Compile,
+    pub(crate) clear_cache: bool,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) lora: LoraPlan,
+    pub(crate) generation: GenerationConfig,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LoraPlan {
+    rank: u32,
+    scale: f64,
+    dropout: f64,
+    /// `None` for the default, `Some(0)` for all.
+    layers: Option<u32>,
+    targets: Vec<String>,
+}
+
+/// Layers that are adapted by default, where the model has as many.
+const DEFAULT_LORA_LAYERS: u32 = 8;
+
+impl LoraPlan {
+    /// The configuration for a model of this many layers.
+    pub(crate) fn for_layers(&self, total: usize) -> LoraConfig {
+        let total = total as u32;
+        let layers = match self.layers {
+            None => DEFAULT_LORA_LAYERS.min(total),
+            Some(0) => total,
+            Some(count) => count,
+        };
+        LoraConfig {
+            rank: self.rank,
+            scale: self.scale,
+            dropout: self.dropout,
+            layers: Some(layers),
+            targets: self.targets.clone(),
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.generation.temperature,
+            top_p: self.generation.top_p,
+            seed: self.seed,
+        }
+    }
+}
+
+impl Options {
+    /// Reads a TOML file of settings.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+    }
+
+    /// These settings, and the other's where these have none.
+    pub(crate) fn or(self, other: Self) -> Self {
+        // Destructured, so that a new setting cannot be forgotten here.
+        let Self {
+            model,
+            dtype,
+            device,
+            data,
+            iterations,
+            batch_size,
+            max_seq_length,
+            truncate,
+            mask_prompt,
+            sort_by_length,
+            seed,
+            windows,
+            compile,
+            clear_cache,
+            optimizer,
+            learning_rate,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            lora_rank,
+            lora_alpha,
+            lora_scale,
+            lora_dropout,
+            lora_layers,
+            lora_targets,
+            prompts,
+            no_generation,
+            max_tokens,
+            temperature,
+            top_p,
+            ignore_eos,
+            no_chat_template,
+        } = self;
+        // Alpha and scale are two names of one setting.
+        let (lora_alpha, lora_scale) = match (lora_alpha, lora_scale) {
+            (None, None) => (other.lora_alpha, other.lora_scale),
+            given => given,
+        };
+        Self {
+            model: model.or(other.model),
+            dtype: dtype.or(other.dtype),
+            device: device.or(other.device),
+            data: data.or(other.data),
+            iterations: iterations.or(other.iterations),
+            batch_size: batch_size.or(other.batch_size),
+            max_seq_length: max_seq_length.or(other.max_seq_length),
+            truncate: truncate.or(other.truncate),
+            mask_prompt: mask_prompt.or(other.mask_prompt),
+            sort_by_length: sort_by_length.or(other.sort_by_length),
+            seed: seed.or(other.seed),
+            windows: windows.or(other.windows),
+            compile: compile.or(other.compile),
+            clear_cache: clear_cache.or(other.clear_cache),
+            optimizer: optimizer.or(other.optimizer),
+            learning_rate: learning_rate.or(other.learning_rate),
+            beta1: beta1.or(other.beta1),
+            beta2: beta2.or(other.beta2),
+            eps: eps.or(other.eps),
+            weight_decay: weight_decay.or(other.weight_decay),
+            lora_rank: lora_rank.or(other.lora_rank),
+            lora_alpha,
+            lora_scale,
+            lora_dropout: lora_dropout.or(other.lora_dropout),
+            lora_layers: lora_layers.or(other.lora_layers),
+            lora_targets: lora_targets.or(other.lora_targets),
+            prompts: prompts.or(other.prompts),
+            no_generation: no_generation.or(other.no_generation),
+            max_tokens: max_tokens.or(other.max_tokens),
+            temperature: temperature.or(other.temperature),
+            top_p: top_p.or(other.top_p),
+            ignore_eos: ignore_eos.or(other.ignore_eos),
+            no_chat_template: no_chat_template.or(other.no_chat_template),
+        }
+    }
+
+    /// Fills in the defaults and checks every value that can be checked without a model.
+    pub(crate) fn resolve(self) -> Result<Plan, Failure> {
+        let usage = |problem: String| Failure::Usage(problem);
+        let iterations = at_least_one("iterations", self.iterations.unwrap_or(500))?;
+        let windows = match &self.windows {
+            Some(text) => window::parse(text).map_err(|e| usage(format!("--windows: {e}")))?,
+            None => window::default_windows(iterations),
+        };
+        window::validate(&windows, iterations).map_err(|e| usage(format!("--windows: {e}")))?;
+        let rank = at_least_one("lora-rank", self.lora_rank.unwrap_or(16))?;
+        let scale = match (self.lora_scale, self.lora_alpha) {
+            (Some(_), Some(_)) => {
+                return Err(usage("give lora-alpha or lora-scale, not both".into()));
+            }
+            (Some(scale), None) => scale,
+            (None, alpha) => alpha.unwrap_or(2.0 * f64::from(rank)) / f64::from(rank),
+        };
+        let prompts = match self.no_generation {
+            Some(true) => Vec::new(),
+            _ => self
+                .prompts
+                .clone()
+                .unwrap_or_else(|| PROMPTS.map(str::to_owned).to_vec()),
+        };
+        let generation = GenerationConfig {
+            prompts,
+            max_tokens: at_least_one("max-tokens", self.max_tokens.unwrap_or(100))?,
+            temperature: self.temperature.unwrap_or(0.0),
+            top_p: self.top_p.unwrap_or(1.0),
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            chat_template: !self.no_chat_template.unwrap_or(false),
+        };
+        let plan = Plan {
+            iterations,
+            windows,
+            batch_size: at_least_one("batch-size", self.batch_size.unwrap_or(1))?,
+            max_seq_length: self.max_seq_length.unwrap_or(2048),
+            truncate: self.truncate.unwrap_or(false),
+            mask_prompt: self.mask_prompt.unwrap_or(false),
+            order: match self.sort_by_length {
+                Some(true) => Order::Length,
+                _ => Order::MlxLm,
+            },
+            seed: self.seed.unwrap_or(0),
+            compile: self.compile.unwrap_or(Compile::Auto),
+            clear_cache: self.clear_cache.unwrap_or(false),
+            optimizer: self.optimizer()?,
+            lora: LoraPlan {
+                rank,
+                scale,
+                dropout: self.lora_dropout.unwrap_or(0.05),
+                layers: self.lora_layers,
+                targets: self
+                    .lora_targets
+                    .clone()
+                    .unwrap_or_else(|| vec!["q_proj".into(), "v_proj".into()]),
+            },
+            generation,
+            data: self.data,
+            model: ModelOptions {
+                model: self.model,
+                dtype: self.dtype,
+                device: self.device,
+            },
+        };
+        if plan.max_seq_length < 2 {
+            return Err(usage("max-seq-length must be at least 2".into()));
+        }
+        plan.sampling().check().map_err(|e| usage(e.to_string()))?;
+        Ok(plan)
+    }
+
+    fn optimizer(&self) -> Result<Optimizer, Failure> {
+        let default = Optimizer::adam(2e-5);
+        let within =
+            |name: &str, value: Option<f64>, default: f64, ok: fn(f64) -> bool, range: &str| {
+                let value = value.unwrap_or(default);
+                match ok(value) {
+                    true => Ok(value),
+                    false => Err(Failure::Usage(format!(
+                        "{name} is {value}; it must be {range}"
+                    ))),
+                }
+            };
+        let fraction = |value| (0.0..1.0).contains(&value);
+        let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+        let adamw = self.optimizer == Some(OptimizerName::Adamw);
+        if !adamw && self.weight_decay.is_some() {
+            return Err(Failure::Usage(
+                "weight-decay belongs to adamw; add --optimizer adamw".into(),
+            ));
+        }
+        let decay = within(
+            "weight-decay",
+            self.weight_decay,
+            0.01,
+            not_negative,
+            "0 or more",
+        )?;
+        Ok(Optimizer {
+            learning_rate: within(
+                "learning-rate",
+                self.learning_rate,
+                default.learning_rate,
+                not_negative,
+                "0 or more",
+            )?,
+            beta1: within(
+                "beta1",
+                self.beta1,
+                default.beta1,
+                fraction,
+                "from 0 to below 1",
+            )?,
+            beta2: within(
+                "beta2",
+                self.beta2,
+                default.beta2,
+                fraction,
+                "from 0 to below 1",
+            )?,
+            eps: within("eps", self.eps, default.eps, not_negative, "0 or more")?,
+            weight_decay: adamw.then_some(decay),
+        })
+    }
+}
+
+fn at_least_one(name: &str, value: u32) -> Result<u32, Failure> {
+    match value {
+        0 => Err(Failure::Usage(format!(
+            "{name} is 0; it must be at least 1"
+        ))),
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(toml: &str) -> Result<Plan, String> {
+        let options: Options = toml::from_str(toml).map_err(|e| e.to_string())?;
+        options.resolve().map_err(|failure| match failure {
+            Failure::Usage(problem) => problem,
+            other => panic!("not a usage error: {other:?}"),
+        })
+    }
+
+    #[test]
+    fn defaults_are_the_performance_documents() {
+        let plan = resolve("").unwrap();
+        assert_eq!((plan.iterations, plan.batch_size, plan.seed), (500, 1, 0));
+        assert_eq!(window::format(&plan.windows), "1-100,100-300,300-500");
+        assert_eq!(plan.optimizer, Optimizer::adam(2e-5));
+        let lora = plan.lora.for_layers(16);
+        assert_eq!(
+            (lora.rank, lora.scale, lora.dropout, lora.layers),
+            (16, 2.0, 0.05, Some(8))
+        );
+        assert_eq!(plan.lora.for_layers(5).layers, Some(5));
+        assert_eq!(plan.generation.prompts, PROMPTS);
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file() {
+        let file: Options = toml::from_str("iterations = 7\nlora-alpha = 8\nseed = 3").unwrap();
+        let flags = Options {
+            iterations: Some(9),
+            lora_scale: Some(5.0),
+            ..Options::default()
+        };
+        let plan = flags.or(file).resolve().unwrap();
+        assert_eq!((plan.iterations, plan.seed), (9, 3));
+        assert_eq!(plan.lora.for_layers(16).scale, 5.0);
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_what_would_do() {
+        let check = |toml: &str, expected: &str| {
+            let error = resolve(toml).unwrap_err();
+            assert!(
+                error.contains(expected),
+                "`{error}` does not contain `{expected}`"
+            );
+        };
+        check("iterations = 0", "iterations is 0; it must be at least 1");
+        check("iterations = 50\nwindows = \"1-100\"", "--windows: ");
+        check("batch-size = 0", "batch-size is 0");
+        check("lora-rank = 0", "lora-rank is 0");
+        check("lora-alpha = 1\nlora-scale = 1", "not both");
+        check(
+            "learning-rate = -1",
+            "learning-rate is -1; it must be 0 or more",
+        );
+        check("beta1 = 1", "beta1 is 1; it must be from 0 to below 1");
+        check("weight-decay = 0.1", "add --optimizer adamw");
+        check("temperature = -1", "the temperature is -1");
+        check("top-p = 0", "top-p is 0");
+        check("max-seq-length = 1", "at least 2");
+        check("learning-rte = 1", "unknown field `learning-rte`");
+        check("optimizer = \"sgd\"", "unknown variant `sgd`");
+    }
+}

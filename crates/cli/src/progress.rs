@@ -1,0 +1,60 @@
+//! The progress bar, on stderr.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use metrics::record::Iteration;
+use report::units;
+
+/// Shows the training's progress; nothing where stderr is no terminal or `quiet` is set.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    step_ns: u64,
+}
+
+impl Progress {
+    pub(crate) fn new(iterations: u32, quiet: bool) -> Self {
+        let bar = ProgressBar::new(u64::from(iterations));
+        if quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self { bar, step_ns: 0 }
+    }
+
+    /// Says what goes on while there is nothing to count.
+    pub(crate) fn phase(&self, text: &'static str) {
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+        self.bar.set_style(style.expect("the template is fixed"));
+        self.bar.set_message(text);
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    /// Begins to count iterations.
+    pub(crate) fn training(&self) {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
+        // The bar moves with the iterations; a ticking thread would disturb their times.
+        self.bar.disable_steady_tick();
+        self.bar.set_style(style.expect("the template is fixed"));
+        self.bar.reset_eta();
+    }
+
+    pub(crate) fn iteration(&mut self, iteration: &Iteration) {
+        self.step_ns += iteration.step_ns;
+        let rate = f64::from(iteration.iteration) / (self.step_ns.max(1) as f64 / 1e9);
+        let peak = iteration.peak_bytes.max(iteration.active_bytes);
+        let message = format!(
+            "{} it/s  loss {}  peak {}",
+            units::significant(rate, 3),
+            iteration
+                .loss
+                .map_or("not finite".into(), |loss| format!("{loss:.3}")),
+            units::bytes(peak)
+        );
+        self.bar.set_message(message);
+        self.bar.inc(1);
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

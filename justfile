@@ -1,0 +1,45 @@
+# Verbs for those who have `just`; each is one cargo command, and nothing requires `just`.
+
+# List the verbs.
+default:
+    @just --list
+
+# Install native MLX under native/.
+setup *args:
+    cargo xtask setup {{args}}
+
+# Type-check the workspace, tests and benches included.
+check:
+    cargo check --workspace --all-targets
+
+# Check formatting, lints and every test.
+test:
+    cargo xtask test
+
+# Run the Criterion benchmarks.
+bench *args:
+    cargo bench --package benches {{args}}
+
+# Run lfmark, for instance `just run generate --prompt "Hello"`.
+run *args:
+    cargo run --release --package lfmark -- {{args}}
+
+# Fine-tune and run the embedded default, and write its report.
+report *args:
+    cargo xtask report {{args}}
+
+# Regenerate the golden fixtures and the embedded model (Python).
+fixtures:
+    cargo xtask fixtures
+
+# Type-check for Apple silicon, from Linux.
+check-mac *args:
+    cargo xtask check-mac {{args}}
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Run the lints as errors.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
