@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use metrics::store::{self, Record};
 use model::{
     Result,
-    data::{Batches, Dataset, Order},
+    data::{BatchOptions, Batches, Dataset, Order},
     load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
     lora::{Adapters, LoraConfig},
     mlx::{DeviceKind, Session},
@@ -47,7 +47,13 @@ pub fn training(loaded: &Loaded, compile: bool) -> Result<(Trainer, Batches)> {
     let optimizer = Optimizer::adam(2e-5);
     let trainer = Trainer::new(loaded.model.clone(), adapters, optimizer, 0, options)?;
     let data = Dataset::parse(EMBEDDED, EMBEDDED_DATA, &loaded.tokenizer, false)?;
-    let batches = Batches::new(&data, Order::MlxLm, 1, 2048, 0)?;
+    let options = BatchOptions {
+        order: Order::MlxLm,
+        size: 1,
+        max_seq_length: 2048,
+        seed: 0,
+    };
+    let batches = Batches::new(&data, loaded.model.shape().vocab_size, options)?;
     Ok((trainer, batches))
 }
 

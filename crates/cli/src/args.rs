@@ -49,7 +49,7 @@ pub(crate) struct RunArgs {
     /// TOML file with any of the settings below; flags go before it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Run folder to create [default: reports/<time>-<model>-<backend>].
+    /// Run folder to create [default: reports/<time>-<model>-<device>].
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) struct ReportArgs {
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// Folder with adapters, as `lfmark run` or mlx-lm wrote it.
+    /// Run folder, or a folder with adapters as `lfmark run` or mlx-lm wrote it.
     #[arg(long, value_name = "DIR")]
     pub(crate) adapters: Option<PathBuf>,
     /// Text to continue; goes through the model's chat template where it has one.

@@ -99,10 +99,10 @@ impl Generator<'_> {
     /// Runs a prompt of every length that occurs and a few tokens after it, and forgets them:
     /// MLX compiles kernels for a length when it first meets it, which would be counted as the
     /// time to the first token.
-    pub(crate) fn warm_up(&self, prompts: &[String]) -> anyhow::Result<()> {
+    pub(crate) fn warm_up(&self, prompts: &[Prompt]) -> anyhow::Result<()> {
         let mut lengths = Vec::new();
         for prompt in prompts {
-            let ids = self.tokenize(&Prompt::Text(prompt))?;
+            let ids = self.tokenize(prompt)?;
             if lengths.contains(&ids.len()) || (self.stop)() {
                 continue;
             }

@@ -302,7 +302,10 @@ impl Options {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+        toml::from_str(&text).map_err(|e| {
+            let problem = e.to_string();
+            Failure::Usage(format!("{}: {}", path.display(), problem.trim_end()))
+        })
     }
 
     /// These settings, and the other's where these have none.
@@ -450,6 +453,12 @@ impl Options {
                 device: self.device,
             },
         };
+        if !(0.0..1.0).contains(&plan.lora.dropout) {
+            return Err(usage(format!(
+                "lora-dropout is {}; it must be from 0 to below 1",
+                plan.lora.dropout
+            )));
+        }
         if plan.max_seq_length < 2 {
             return Err(usage("max-seq-length must be at least 2".into()));
         }
@@ -575,6 +584,7 @@ mod tests {
         check("batch-size = 0", "batch-size is 0");
         check("lora-rank = 0", "lora-rank is 0");
         check("lora-alpha = 1\nlora-scale = 1", "not both");
+        check("lora-dropout = 1", "lora-dropout is 1; it must be from 0");
         check(
             "learning-rate = -1",
             "learning-rate is -1; it must be 0 or more",

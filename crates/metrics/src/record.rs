@@ -131,6 +131,8 @@ pub struct Config {
     /// Rows are padded to one more than a multiple of this.
     pub pad_to: u32,
     pub mask_prompt: bool,
+    /// Which samples share a batch: `mlx_lm` (as its command batches them) or `length`.
+    pub batch_order: String,
     pub seed: u64,
     /// `f32`, `bf16` or `f16`.
     pub dtype: String,

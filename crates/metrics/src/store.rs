@@ -37,11 +37,15 @@ impl Writer {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(StoreError::Exists { path });
             }
-            Err(source) => return Err(StoreError::Create { path, source }),
+            Err(error) => return Err(StoreError::Create { path, error }),
         };
         let mut writer = Self { file, path };
-        writer.append(&Event::Start(Box::new(start.clone())))?;
-        Ok(writer)
+        let begun = writer.append(&Event::Start(Box::new(start.clone())));
+        if begun.is_err() && writer.path.is_file() {
+            // A record of nothing would only be in the way of the next run.
+            let _ = fs::remove_file(&writer.path);
+        }
+        begun.map(|()| writer)
     }
 
     /// Appends one event as one line.
@@ -57,11 +61,11 @@ impl Writer {
         &self.path
     }
 
-    fn error(&self, source: io::Error) -> StoreError {
+    fn error(&self, error: io::Error) -> StoreError {
         let path = self.path.clone();
-        match source.kind() {
+        match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
-            _ => StoreError::Append { path, source },
+            _ => StoreError::Append { path, error },
         }
     }
 }
@@ -69,9 +73,9 @@ impl Writer {
 /// Creates the run folder, and refuses one that has a record: what can be known before a run has
 /// cost any time.
 pub fn prepare(dir: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
+    fs::create_dir_all(dir).map_err(|error| StoreError::Folder {
         path: dir.to_owned(),
-        source,
+        error,
     })?;
     let path = dir.join(FILE_NAME);
     match path.is_file() {
@@ -114,27 +118,27 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Why a record could not be written.
+/// Why a record could not be written. The messages hold their causes, which are no sources.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("cannot create the run folder {path}: {source}; choose another output folder")]
-    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot create the run folder {path}: {error}; choose another output folder")]
+    Folder { path: PathBuf, error: io::Error },
     #[error(
         "{path} exists already and is not overwritten; choose another output folder or move it away"
     )]
     Exists { path: PathBuf },
-    #[error("cannot create {path}: {source}; choose an output folder that can be written to")]
-    Create { path: PathBuf, source: io::Error },
+    #[error("cannot create {path}: {error}; choose an output folder that can be written to")]
+    Create { path: PathBuf, error: io::Error },
     #[error(
         "no space left to write {path}; free some space or choose an output folder on another \
          disk (what was written before stays readable)"
     )]
     Full { path: PathBuf },
     #[error(
-        "cannot write to {path}: {source}; check that its disk is still there (what was written \
-         before stays readable)"
+        "cannot write to {path}: {error}; check its disk and the limits set on files (what \
+         was written before stays readable)"
     )]
-    Append { path: PathBuf, source: io::Error },
+    Append { path: PathBuf, error: io::Error },
 }
 
 /// A whole record, sorted by kind of event; within a kind in the order it was written.
@@ -153,15 +157,21 @@ pub struct Record {
 }
 
 /// Reads the record at `path`, which is the file itself or its run folder.
+///
+/// Only a regular file is read: a device may never end.
 pub fn read(path: &Path) -> Result<Record, ReadError> {
     let file = if path.is_dir() {
         path.join(FILE_NAME)
     } else {
         path.to_owned()
     };
-    match fs::read(&file) {
+    let regular = fs::metadata(&file).and_then(|found| match found.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    });
+    match regular.and_then(|()| fs::read(&file)) {
         Ok(bytes) => parse_bytes(&bytes).map_err(|error| ReadError::Record { path: file, error }),
-        Err(source) => Err(ReadError::File { path: file, source }),
+        Err(error) => Err(ReadError::File { path: file, error }),
     }
 }
 
@@ -170,11 +180,11 @@ pub fn parse(text: &str) -> Result<Record, ParseError> {
     parse_bytes(text.as_bytes())
 }
 
-/// Why a record could not be read.
+/// Why a record could not be read. The messages hold their causes, which are no sources.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    #[error("cannot read {path}: {source}; name a run folder, or the {FILE_NAME} inside it")]
-    File { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {error}; name a run folder, or the {FILE_NAME} inside it")]
+    File { path: PathBuf, error: io::Error },
     #[error("{path}: {error}")]
     Record { path: PathBuf, error: ParseError },
 }

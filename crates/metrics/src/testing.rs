@@ -36,6 +36,7 @@ pub(crate) fn start() -> Start {
             max_seq_length: 2048,
             pad_to: 32,
             mask_prompt: false,
+            batch_order: "mlx_lm".into(),
             seed: u64::MAX,
             dtype: "f32".to_owned(),
             device: "cpu".to_owned(),

@@ -64,7 +64,7 @@ impl Format {
 /// A tokenized data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// File name, or `embedded`.
+    /// How errors name it: the file's path, or `embedded`.
     pub name: String,
     pub sha256: String,
     pub format: Format,
@@ -84,10 +84,7 @@ impl Dataset {
             false => path.to_owned(),
         };
         let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-        let name = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy();
+        let name = file.display().to_string();
         Self::parse(&name, &text, tokenizer, mask_prompt)
     }
 
@@ -106,8 +103,12 @@ impl Dataset {
             }
             let fail = |problem: String| Error::data(name, Some(number), problem);
             let value: Value = serde_json::from_str(line).map_err(|e| {
+                // The text ends with a line and a column, of which the line is always 1.
+                let text = e.to_string();
+                let reason = text.split(" at line ").next().unwrap_or(&text);
                 fail(format!(
-                    "not valid JSON ({e}); every line must hold one object"
+                    "not valid JSON: {reason} at column {}; every line must hold one object",
+                    e.column()
                 ))
             })?;
             let format = match format {
@@ -146,27 +147,6 @@ impl Dataset {
             format,
             samples,
         })
-    }
-
-    /// Checks every token id against the vocabulary.
-    ///
-    /// # Errors
-    ///
-    /// Names the line and the id.
-    pub fn check_vocabulary(&self, vocab_size: i32) -> Result<()> {
-        for sample in &self.samples {
-            if let Some(id) = sample.tokens.iter().find(|id| **id >= vocab_size as u32) {
-                return Err(Error::data(
-                    &self.name,
-                    Some(sample.line),
-                    format!(
-                        "token id {id} is outside the model's vocabulary of {vocab_size}; \
-                         the tokenizer does not belong to this model"
-                    ),
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Counts the samples that batches of at most `max_seq_length` tokens will cut, as mlx-lm does.
@@ -285,6 +265,17 @@ pub struct Counts {
     pub loss_tokens: u32,
 }
 
+/// How samples are put into batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    pub order: Order,
+    /// Rows of a batch.
+    pub size: usize,
+    /// Bound of the padded width; longer samples are cut.
+    pub max_seq_length: usize,
+    pub seed: u64,
+}
+
 /// Endless batches in seeded order.
 pub struct Batches {
     rows: Vec<Row>,
@@ -302,25 +293,24 @@ struct Row {
 }
 
 impl Batches {
-    /// `max_seq_length` bounds the padded width; longer samples are cut.
-    ///
     /// # Errors
     ///
     /// Fewer samples than a batch has rows, or a size of zero.
-    pub fn new(
-        data: &Dataset,
-        order: Order,
-        batch_size: usize,
-        max_seq_length: usize,
-        seed: u64,
-    ) -> Result<Self> {
+    pub fn new(data: &Dataset, vocab_size: i32, options: BatchOptions) -> Result<Self> {
+        let BatchOptions {
+            order,
+            size: batch_size,
+            max_seq_length,
+            seed,
+        } = options;
+        check_vocabulary(data, vocab_size)?;
         if batch_size == 0 || data.samples.len() < batch_size {
             return Err(Error::data(
                 &data.name,
                 None,
                 format!(
-                    "holds {} samples, and a batch needs {batch_size}; use a batch size from 1 to {}",
-                    data.samples.len(),
+                    "a batch size of {batch_size} does not suit the number of samples, {}; \
+                     give --batch-size 1 up to that number",
                     data.samples.len()
                 ),
             ));
@@ -411,4 +401,21 @@ impl Batches {
             counts,
         }
     }
+}
+
+/// MLX reads out of bounds without a check, so no token id gets past this one.
+fn check_vocabulary(data: &Dataset, vocab_size: i32) -> Result<()> {
+    for sample in &data.samples {
+        if let Some(id) = sample.tokens.iter().find(|id| **id >= vocab_size as u32) {
+            return Err(Error::data(
+                &data.name,
+                Some(sample.line),
+                format!(
+                    "token id {id} is outside the model's vocabulary of {vocab_size}; \
+                     the tokenizer does not belong to this model"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 /// An error of the model crate. Messages say what, where, and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {error}", path.display())]
     Io {
         action: &'static str,
         path: PathBuf,
-        source: std::io::Error,
+        // Not `source`: the message holds it already.
+        error: std::io::Error,
     },
     #[error("{file}: {problem}")]
     Config { file: String, problem: String },
@@ -38,10 +39,10 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
+        move |error| Self::Io {
             action,
             path,
-            source,
+            error,
         }
     }
 

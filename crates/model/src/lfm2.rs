@@ -402,7 +402,7 @@ pub fn token_array(shape: &Shape, ids: &[u32]) -> Result<Array> {
     {
         return Err(Error::Invalid(format!(
             "token id {id} at position {position} is outside the model's vocabulary of {} \
-             (ids 0 to {}); the tokenizer does not belong to this model",
+             (ids 0 to {}); use ids, or a tokenizer, that belong to this model",
             shape.vocab_size,
             shape.vocab_size - 1
         )));

@@ -114,7 +114,8 @@ impl Adapters {
                 .keys
                 .unwrap_or_else(|| vec!["all".into()]),
         };
-        let mut adapters = Self::new(shape, config, 0)?;
+        let mut adapters =
+            Self::new(shape, config, 0).map_err(|e| Error::config(&file, e.to_string()))?;
         let path = dir.join("adapters.safetensors");
         let mut tensors = weights::load_file(&path, &adapters.tensor_specs(), Dtype::Float32)?;
         for (param, spec) in adapters

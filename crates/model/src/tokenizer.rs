@@ -61,7 +61,15 @@ impl Tokenizer {
         };
         let config = optional("tokenizer_config.json")?;
         let template = optional("chat_template.jinja")?;
-        Self::parse(&read("tokenizer.json")?, config.as_deref(), template)
+        Self::parse(&read("tokenizer.json")?, config.as_deref(), template).map_err(|error| {
+            match error {
+                Error::Tokenizer { file, problem } => Error::Tokenizer {
+                    file: dir.join(file).display().to_string(),
+                    problem,
+                },
+                other => other,
+            }
+        })
     }
 
     /// Builds a tokenizer from the text of those files.
@@ -80,8 +88,17 @@ impl Tokenizer {
             })?,
             None => Config::default(),
         };
-        let source = template.or_else(|| config.chat_template.and_then(Template::into_default));
-        let chat_template = source.map(environment).transpose()?;
+        // A file of its own goes before the field, as in transformers.
+        let source = match template {
+            Some(template) => Some(("chat_template.jinja", template)),
+            None => config
+                .chat_template
+                .and_then(Template::into_default)
+                .map(|template| (file, template)),
+        };
+        let chat_template = source
+            .map(|(file, source)| environment(file, source))
+            .transpose()?;
         let eos_token = config.eos_token.map(Special::into_text);
         let eos_id = match &eos_token {
             Some(token) => Some(inner.token_to_id(token).ok_or_else(|| {
@@ -154,7 +171,7 @@ impl Tokenizer {
                     eos_token => &self.eos_token,
                 })
             })
-            .map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?;
+            .map_err(|e| Error::tokenizer("the model's chat template", e.to_string()))?;
         // The template has put the special tokens in already.
         self.encode_with(&text, false)
     }
@@ -178,14 +195,14 @@ impl Tokenizer {
 }
 
 /// A template environment as Hugging Face's templates expect it.
-fn environment(source: String) -> Result<Environment<'static>> {
+fn environment(file: &str, source: String) -> Result<Environment<'static>> {
+    let broken = |e: TemplateError| Error::tokenizer(file, format!("broken chat template: {e}"));
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build();
-    environment
-        .set_syntax(syntax.map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?);
+    environment.set_syntax(syntax.map_err(broken)?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function(
         "raise_exception",
@@ -195,7 +212,7 @@ fn environment(source: String) -> Result<Environment<'static>> {
     );
     environment
         .add_template_owned(TEMPLATE, source)
-        .map_err(|e| Error::tokenizer("chat template", format!("{e:#}")))?;
+        .map_err(broken)?;
     Ok(environment)
 }
 

@@ -47,7 +47,7 @@ const MAX_LISTED: usize = 20;
 pub fn load_folder(dir: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<(Tensors, String)> {
     let mut files = Vec::new();
     for path in shard_paths(dir)? {
-        let name = file_name(&path);
+        let name = path.display().to_string();
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let length = file.metadata().map_err(Error::io("read", &path))?.len();
         files.push((name, length, file));
@@ -81,7 +81,12 @@ pub fn load_bytes(
 pub fn load_file(path: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<Tensors> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
-    Ok(load(vec![(file_name(path), length, file)], specs, dtype)?.0)
+    Ok(load(
+        vec![(path.display().to_string(), length, file)],
+        specs,
+        dtype,
+    )?
+    .0)
 }
 
 /// Writes tensors to one safetensors file, by way of a temporary file beside it, so that an
@@ -148,8 +153,12 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
     let index = dir.join("model.safetensors.index.json");
     if index.is_file() {
         let text = fs::read_to_string(&index).map_err(Error::io("read", &index))?;
-        let parsed: Index = serde_json::from_str(&text)
-            .map_err(|e| Error::weights(&file_name(&index), format!("not a valid index: {e}")))?;
+        let parsed: Index = serde_json::from_str(&text).map_err(|e| {
+            Error::weights(
+                &index.display().to_string(),
+                format!("not a valid index: {e}"),
+            )
+        })?;
         let mut shards: Vec<_> = parsed.weight_map.into_values().collect();
         shards.sort();
         shards.dedup();
@@ -158,7 +167,7 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
             .find(|s| Path::new(s).components().count() != 1)
         {
             let problem = format!("names `{bad}`, which is not a file of the same folder");
-            return Err(Error::weights(&file_name(&index), problem));
+            return Err(Error::weights(&index.display().to_string(), problem));
         }
         return Ok(shards.into_iter().map(|s| dir.join(s)).collect());
     }

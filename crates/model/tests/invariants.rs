@@ -4,11 +4,11 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{ORACLES, Oracle, Waits, assert_close, difference_of};
+use common::{ORACLES, Oracle, assert_close, cpu, difference_of};
 use model::{
     Array,
     cache::Cache,
-    data::{Batch, Batches, Dataset, Format, Order, Sample},
+    data::{Batch, BatchOptions, Batches, Dataset, Format, Order, Sample},
     generate::{Decoder, Sampling},
     lfm2::{Lfm2, sequence_logits},
     lora::{Adapters, LoraConfig},
@@ -16,7 +16,7 @@ use model::{
 };
 
 fn for_each(check: impl Fn(&str, &Oracle)) {
-    let _waits = Waits;
+    let _session = cpu();
     for name in ORACLES {
         check(name, &Oracle::open(name));
     }
@@ -52,9 +52,13 @@ fn batch(length: usize) -> Batch {
         format: Format::Text,
         samples: vec![sample],
     };
-    Batches::new(&data, Order::MlxLm, 1, 512, 0)
-        .unwrap()
-        .next_batch()
+    let options = BatchOptions {
+        order: Order::MlxLm,
+        size: 1,
+        max_seq_length: 512,
+        seed: 0,
+    };
+    Batches::new(&data, 64, options).unwrap().next_batch()
 }
 
 /// Logits `[L, vocab]` from cached calls with the prompt cut at the given places.
@@ -164,7 +168,7 @@ fn training_leaves_the_base_weights_alone_and_lowers_the_loss() {
 
 #[test]
 fn warming_up_trains_nothing() {
-    let _waits = Waits;
+    let _session = cpu();
     let model = Rc::new(Oracle::open("block-spelling").model());
     let losses = |warm_ups: usize| -> Vec<f32> {
         let adapters = fresh(&model, 0.1);
@@ -183,7 +187,7 @@ fn warming_up_trains_nothing() {
 
 #[test]
 fn dropout_changes_the_loss_from_step_to_step_and_keeps_its_mean() {
-    let _waits = Waits;
+    let _session = cpu();
     let oracle = Oracle::open("layer-types");
     let model = Rc::new(oracle.model());
     let batch = batch(40);
@@ -225,7 +229,7 @@ fn adapters_survive_saving_and_loading() {
 
 #[test]
 fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
-    let _waits = Waits;
+    let _session = cpu();
     let oracle = Oracle::open("layer-types");
     let model = oracle.model();
     let tokens = |seed| -> Vec<u32> {
@@ -245,7 +249,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
 
 #[test]
 fn a_token_outside_the_vocabulary_is_refused() {
-    let _waits = Waits;
+    let _session = cpu();
     let model = Oracle::open("block-spelling").model();
     let error = Decoder::start(&model, None, &[1, 96], Sampling::GREEDY)
         .err()
@@ -253,7 +257,7 @@ fn a_token_outside_the_vocabulary_is_refused() {
     assert_eq!(
         error.to_string(),
         "token id 96 at position 1 is outside the model's vocabulary of 96 (ids 0 to 95); \
-         the tokenizer does not belong to this model"
+         use ids, or a tokenizer, that belong to this model"
     );
     let error = Decoder::start(&model, None, &[], Sampling::GREEDY)
         .err()
@@ -263,7 +267,7 @@ fn a_token_outside_the_vocabulary_is_refused() {
 
 #[test]
 fn decoding_in_bf16_keeps_the_type() {
-    let _waits = Waits;
+    let _session = cpu();
     let oracle = Oracle::open("block-spelling");
     let shape = oracle.shape();
     let file = oracle.dir.join("weights-bf16.safetensors");

@@ -4,10 +4,10 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{ORACLES, Oracle, Waits, assert_close, difference_of, fixtures};
+use common::{ORACLES, Oracle, assert_close, cpu, difference_of, fixtures};
 use model::{
     Array,
-    data::{Batches, Dataset, Format, Order, Sample},
+    data::{BatchOptions, Batches, Dataset, Format, Order, Sample},
     generate::{Decoder, Sampling},
     lfm2::{Lfm2, sequence_logits},
     lora::Adapters,
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 /// Runs a check on every shape of the oracle.
 fn for_each(check: impl Fn(&str, &Oracle)) {
-    let _waits = Waits;
+    let _session = cpu();
     for name in ORACLES {
         check(name, &Oracle::open(name));
     }
@@ -58,7 +58,7 @@ fn logits_agree() {
 
 #[test]
 fn sixteen_bit_checkpoints_load_with_their_own_values() {
-    let _waits = Waits;
+    let _session = cpu();
     let oracle = Oracle::open("block-spelling");
     for (file, golden) in [
         ("weights-bf16.safetensors", "logits_bf16_weights"),
@@ -167,7 +167,7 @@ fn ten_steps_of_adam_and_adamw_agree() {
 
 #[test]
 fn a_compiled_step_computes_the_same() {
-    let _waits = Waits;
+    let _session = cpu();
     let oracle = Oracle::open("block-spelling");
     let steps = ten_steps(&oracle, Optimizer::adam(1e-3), true);
     check_curve(&oracle, "compiled adam", "adam", steps);
@@ -193,7 +193,7 @@ fn sixty_four_greedy_tokens_are_identical() {
 
 #[test]
 fn batches_are_padded_cut_and_grouped_alike() {
-    let _waits = Waits;
+    let _session = cpu();
     let text = std::fs::read_to_string(fixtures().join("oracle/batches.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() >= 4);
@@ -216,7 +216,13 @@ fn batches_are_padded_cut_and_grouped_alike() {
                 .map(sample)
                 .collect(),
         };
-        let mut batches = Batches::new(&data, order, size, max, 1).unwrap();
+        let options = BatchOptions {
+            order,
+            size,
+            max_seq_length: max,
+            seed: 1,
+        };
+        let mut batches = Batches::new(&data, 1 << 16, options).unwrap();
 
         let expected = case["batches"].as_array().unwrap();
         let mut remaining: Vec<(Vec<i64>, Vec<i64>)> = expected
@@ -283,7 +289,13 @@ fn loss_tokens_counted_on_the_host_are_those_of_mlx_lm() {
                 })
                 .collect(),
         };
-        let mut batches = Batches::new(&data, Order::Length, 2, 2048, 0).unwrap();
+        let options = BatchOptions {
+            order: Order::Length,
+            size: 2,
+            max_seq_length: 2048,
+            seed: 0,
+        };
+        let mut batches = Batches::new(&data, 96, options).unwrap();
         let counted = batches.next_batch().counts.loss_tokens;
         assert_eq!(counted, oracle.golden["ntoks"].item_cast::<u32>(), "{name}");
     });

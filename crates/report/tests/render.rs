@@ -457,6 +457,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             max_seq_length: 2_048,
             pad_to: 32,
             mask_prompt: false,
+            batch_order: "mlx_lm".into(),
             seed: 0,
             dtype: "f32".to_owned(),
             device: "cpu".to_owned(),

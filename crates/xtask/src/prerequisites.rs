@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::process::{command, quiet};
 
 /// The oldest Python that MLX's wheels accept.
-const PYTHON: (u32, u32) = (3, 10);
+const PYTHON: (u32, u32) = (3, 8);
 /// The oldest pip that knows the wheels' platform tag (`manylinux_2_35`).
 const PIP: (u32, u32) = (20, 3);
 /// The oldest glibc that MLX's wheels run on.
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn an_old_version_is_named_with_the_one_needed() {
         let old = Found {
-            python: Some((3, 9)),
+            python: Some((3, 7)),
             system: Some((2, 31)),
             ..complete()
         };
@@ -276,7 +276,7 @@ mod tests {
             &old,
             true,
             &[
-                "python3 3.10 or newer, found 3.9",
+                "python3 3.8 or newer, found 3.7",
                 "glibc 2.35 or newer, found 2.31",
             ],
         );

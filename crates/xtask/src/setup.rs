@@ -392,6 +392,9 @@ fn pip_install(folder: &Path, wheels: &[String]) -> Result<()> {
             ":all:",
             "--no-compile",
             "--no-warn-script-location",
+            // The wheels' libraries are wanted, not their Python: the Command Line Tools of macOS
+            // bring a Python that is older than mlx-metal asks for.
+            "--ignore-requires-python",
         ])
         .args(["--disable-pip-version-check", "--no-input", "--quiet"])
         .args(wheels)

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     args::{GenerateArgs, Output},
+    cmd::run::ADAPTERS,
     exit::Failure,
     generation::{Generator, Prompt},
     output,
@@ -37,7 +38,12 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
     let (_session, device) = Session::start(args.model.device())?;
     let dtype = args.model.dtype(device);
     let loaded = load::load(args.model.name(), dtype.mlx(), args.seed)?;
-    let adapters = |dir: &Path| Adapters::load(loaded.model.shape(), dir).map(Rc::new);
+    let adapters = |dir: &Path| {
+        // A run folder stands for the adapters inside it.
+        let inside = dir.join(ADAPTERS);
+        let dir = if inside.is_dir() { &inside } else { dir };
+        Adapters::load(loaded.model.shape(), dir).map(Rc::new)
+    };
     let mut generator = Generator {
         adapters: args.adapters.as_deref().map(adapters).transpose()?,
         loaded: &loaded,
@@ -58,6 +64,7 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
         (None, Some(ids)) => Prompt::Ids(ids),
         (None, None) => return Err(Failure::Usage("give --prompt or --prompt-ids".into())),
     };
+    generator.warm_up(std::slice::from_ref(&prompt))?;
     let generation = generator.generate(&prompt, &mut FootprintReader::new())?;
     let summary = GenerationSummary::of(&generation);
     if output.json {

@@ -9,8 +9,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &ReportArgs, output: Output) -> Result<(), Failure> {
-    // The message already holds its cause.
-    let record = store::read(&args.run).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let record = store::read(&args.run)?;
     let folder = match args.run.is_dir() {
         true => args.run.as_path(),
         false => args.run.parent().unwrap_or(&args.run),

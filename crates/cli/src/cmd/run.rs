@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -17,7 +17,7 @@ use metrics::{
     store::{self, Writer},
 };
 use model::{
-    data::{Batches, Dataset, PAD_TO},
+    data::{BatchOptions, Batches, Dataset, Order, PAD_TO},
     load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
     lora::Adapters,
     mlx::{DeviceKind, Memory, Session},
@@ -40,7 +40,7 @@ use crate::{
 const REPORTS: &str = "reports";
 
 /// Adapters within the run folder.
-const ADAPTERS: &str = "adapters";
+pub(crate) const ADAPTERS: &str = "adapters";
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -48,7 +48,7 @@ fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-pub(crate) fn run(args: RunArgs, output: Output, clock: SystemClock) -> Result<(), Failure> {
+pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Result<(), Failure> {
     let file = args.config.as_deref().map(Options::read).transpose()?;
     let plan = args.options.or(file.unwrap_or_default()).resolve()?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
@@ -56,13 +56,16 @@ pub(crate) fn run(args: RunArgs, output: Output, clock: SystemClock) -> Result<(
     let started = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
+    // The clock has run since process start, and the record's times count from there.
+    let started = started.saturating_sub(Duration::from_nanos(clock.now_ns()));
     let started_unix_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
     // The first thing to start and the last to end: its end waits for pending work.
     let (_session, device) = Session::start(plan.model.device())?;
     let dir = args
         .output
         .unwrap_or_else(|| default_folder(&plan, device, started_unix_ms));
-    store::prepare(&dir).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let created = !dir.exists();
+    store::prepare(&dir)?;
 
     let progress = Progress::new(plan.iterations, output.quiet);
     let measured = Run::prepare(
@@ -84,7 +87,9 @@ pub(crate) fn run(args: RunArgs, output: Output, clock: SystemClock) -> Result<(
         Ok(ending) => ending,
         Err(error) => {
             // Only an empty folder goes: whatever was recorded stays, with the report of it.
-            let _ = fs::remove_dir(&dir);
+            if created {
+                let _ = fs::remove_dir(&dir);
+            }
             if store::read(&dir).is_err() {
                 return Err(Failure::Error(error));
             }
@@ -104,7 +109,7 @@ pub(crate) fn run(args: RunArgs, output: Output, clock: SystemClock) -> Result<(
 
 /// Reads the record back and writes the report from it, so that `lfmark report` gives the same.
 fn report(dir: &Path, output: Output) -> Result<(), Failure> {
-    let record = store::read(dir).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let record = store::read(dir)?;
     output::write_report(&record, dir)?;
     output::print(&match output.json {
         true => output::run_json(&record, dir).to_string(),
@@ -182,8 +187,14 @@ impl<'a> Run<'a> {
         let setup_ns = clock.now_ns();
 
         let (dataset, truncated) = read_data(plan, &loaded)?;
-        let (size, max) = (plan.batch_size as usize, plan.max_seq_length as usize);
-        let batches = Batches::new(&dataset, plan.order, size, max, plan.seed)?;
+        let max = plan.max_seq_length as usize;
+        let options = BatchOptions {
+            order: plan.order,
+            size: plan.batch_size as usize,
+            max_seq_length: max,
+            seed: plan.seed,
+        };
+        let batches = Batches::new(&dataset, loaded.model.shape().vocab_size, options)?;
         let data_ns = clock.now_ns() - setup_ns;
         if truncated > 0 {
             let text = format!("note: {truncated} samples are cut to {max} tokens");
@@ -201,7 +212,7 @@ impl<'a> Run<'a> {
             config: config.clone(),
             model,
             data: record::Data {
-                name: dataset.name.clone(),
+                name: data_name(plan.data.as_deref()),
                 sha256: dataset.sha256.clone(),
                 format: dataset.format.name().to_owned(),
                 sample_tokens: dataset
@@ -255,9 +266,13 @@ impl<'a> Run<'a> {
                 Ending::Interrupted(format!("interrupted after {after} of {total} iterations"))
             }
             Outcome::NonFiniteLoss { iteration } => {
+                let wider = match self.config.dtype.as_str() {
+                    "f32" => "",
+                    _ => " or --dtype f32",
+                };
                 return Ok(Ending::Failed(format!(
                     "the loss of iteration {iteration} is not a finite number; \
-                     try a lower --learning-rate or --dtype f32"
+                     try a lower --learning-rate{wider}"
                 )));
             }
         };
@@ -309,7 +324,8 @@ impl<'a> Run<'a> {
             clock: self.clock,
             stop: stopped,
         };
-        let prompts = generator.config.prompts.clone();
+        let texts = generator.config.prompts.clone();
+        let prompts: Vec<_> = texts.iter().map(|text| Prompt::Text(text)).collect();
         self.phase(PhaseKind::WarmUp, || generator.warm_up(&prompts))?;
         let total = prompts.len();
         for (index, prompt) in prompts.iter().enumerate() {
@@ -318,7 +334,7 @@ impl<'a> Run<'a> {
                     "interrupted after {index} of {total} prompts"
                 )));
             }
-            let generation = generator.generate(&Prompt::Text(prompt), &mut self.footprint)?;
+            let generation = generator.generate(prompt, &mut self.footprint)?;
             let finish = generation.finish;
             self.writer.append(&Event::Generation(generation))?;
             if finish == Finish::Interrupted {
@@ -382,9 +398,21 @@ fn read_data(plan: &Plan, loaded: &Loaded) -> anyhow::Result<(Dataset, usize)> {
         Some(path) => Dataset::read(path, tokenizer, plan.mask_prompt)?,
         None => Dataset::parse(EMBEDDED, EMBEDDED_DATA, tokenizer, plan.mask_prompt)?,
     };
-    dataset.check_vocabulary(loaded.model.shape().vocab_size)?;
     let truncated = dataset.check_length(plan.max_seq_length as usize, plan.truncate)?;
     Ok((dataset, truncated))
+}
+
+/// The data as the record names it: never by a path, since reports are shared.
+fn data_name(path: Option<&Path>) -> String {
+    let Some(path) = path else {
+        return EMBEDDED.to_owned();
+    };
+    // Of a path such as `..` only the resolved one has a name.
+    let resolved = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = path.file_name().or(resolved.file_name());
+    name.unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The resolved configuration, as the record holds it.
@@ -403,6 +431,10 @@ fn config(plan: &Plan, adapters: &Adapters, device: DeviceKind, compile: bool) -
         max_seq_length: plan.max_seq_length,
         pad_to: PAD_TO as u32,
         mask_prompt: plan.mask_prompt,
+        batch_order: match plan.order {
+            Order::MlxLm => "mlx_lm".to_owned(),
+            Order::Length => "length".to_owned(),
+        },
         seed: plan.seed,
         dtype: plan.model.dtype(device).name().to_owned(),
         device: match device {

@@ -10,7 +10,8 @@ use model::{
     data::{Batch, Counts},
     lfm2::Lfm2,
     lora::Adapters,
-    mlx, weights,
+    mlx::{DeviceKind, Session},
+    weights,
 };
 
 pub(crate) const ORACLES: [&str; 3] = ["block-spelling", "layer-types", "conv-bias"];
@@ -21,14 +22,10 @@ pub(crate) struct Oracle {
     pub(crate) golden: std::collections::HashMap<String, Array>,
 }
 
-/// Waits for MLX at the end of a test, also when it fails: a process that ends with work pending
-/// can crash.
-pub(crate) struct Waits;
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        mlx::synchronize();
-    }
+/// MLX on the CPU, where the oracle's values were made and its tolerances hold. Its end, also that
+/// of a failed test, waits for pending work.
+pub(crate) fn cpu() -> Session {
+    Session::start(Some(DeviceKind::Cpu)).unwrap().0
 }
 
 pub(crate) fn fixtures() -> PathBuf {

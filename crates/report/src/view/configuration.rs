@@ -129,6 +129,14 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
         ("Iterations", units::count(config.iterations.into())),
         ("Batch size", units::count(config.batch_size.into())),
         (
+            "Batch order",
+            match config.batch_order.as_str() {
+                "mlx_lm" => "as mlx-lm's command batches".to_owned(),
+                "length" => "samples of similar length together".to_owned(),
+                other => escape(other),
+            },
+        ),
+        (
             "Rows",
             format!(
                 "at most {} tokens, padded to one more than a multiple of {}, prompt masked: {}",
