@@ -35,10 +35,12 @@ pub(crate) struct Output {
 #[derive(Subcommand)]
 enum Command {
     /// Fine-tune, generate, measure, and write a run folder with its report.
+    #[command(allow_negative_numbers = true)]
     Run(Box<RunArgs>),
     /// Write the report of a run folder anew from its record.
     Report(ReportArgs),
     /// Generate text, and show how fast.
+    #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
     /// List the models that need no download.
     Models,
