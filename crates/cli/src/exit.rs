@@ -1,6 +1,9 @@
 //! Every exit code of the program.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Shown by `lfmark --help`. Codes 3 to 6 belong to comparisons, and are listed so that no other
 /// meaning is ever given to them.
@@ -27,26 +30,29 @@ pub(crate) enum Failure {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Error(error.into())
+        let error = error.into();
+        match error.downcast_ref() {
+            // A choice that does not suit the model or the build is known only once these are.
+            Some(model::Error::Lora(problem) | model::Error::Device(problem)) => {
+                Self::Usage(problem.clone())
+            }
+            _ => Self::Error(error),
+        }
     }
 }
 
 /// Prints a failure and gives its exit code.
-#[expect(clippy::print_stderr, reason = "errors are for stderr")]
 pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Error(error)) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Incomplete(reason)) => {
-            eprintln!("error: {reason}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(problem)) => {
-            eprintln!("error: {problem}\n\nFor more information, try '--help'.");
-            ExitCode::from(2)
-        }
-    }
+    let (code, text) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Error(error)) => (1, format!("{error:#}")),
+        Err(Failure::Incomplete(reason)) => (1, reason),
+        Err(Failure::Usage(problem)) => (
+            2,
+            format!("{problem}\n\nFor more information, try '--help'."),
+        ),
+    };
+    // Where even stderr is gone, the code still tells.
+    let _ = writeln!(io::stderr(), "error: {text}");
+    ExitCode::from(code)
 }

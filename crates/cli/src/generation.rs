@@ -124,7 +124,7 @@ impl Generator<'_> {
             Prompt::Text(text) if self.config.chat_template && tokenizer.has_chat_template() => {
                 tokenizer.encode_chat(&[Message::new("user", text)], None, true)?
             }
-            Prompt::Text(text) => tokenizer.encode(text)?,
+            Prompt::Text(text) => tokenizer.encode_prompt(text)?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Every choice of a run: as a flag, in a TOML file, and resolved.
 //!
-//! A flag goes before the file, and the file before the default. What leaves this module has no
-//! option left to interpret.
+//! A flag goes before the file, and the file before the default. What leaves this module needs
+//! nothing but the device and the model to be complete.
 
 use std::{fs, path::Path, path::PathBuf};
 
@@ -453,6 +453,12 @@ impl Options {
                 device: self.device,
             },
         };
+        if !(plan.lora.scale as f32).is_finite() {
+            return Err(usage(format!(
+                "the LoRA scale is {}; it must be finite in f32",
+                plan.lora.scale
+            )));
+        }
         if !(0.0..1.0).contains(&plan.lora.dropout) {
             return Err(usage(format!(
                 "lora-dropout is {}; it must be from 0 to below 1",
@@ -479,7 +485,8 @@ impl Options {
                 }
             };
         let fraction = |value| (0.0..1.0).contains(&value);
-        let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+        // MLX computes with them in f32.
+        let not_negative = |value: f64| value >= 0.0 && (value as f32).is_finite();
         let adamw = self.optimizer == Some(OptimizerName::Adamw);
         if !adamw && self.weight_decay.is_some() {
             return Err(Failure::Usage(
@@ -584,6 +591,8 @@ mod tests {
         check("batch-size = 0", "batch-size is 0");
         check("lora-rank = 0", "lora-rank is 0");
         check("lora-alpha = 1\nlora-scale = 1", "not both");
+        check("lora-alpha = nan", "the LoRA scale is NaN");
+        check("learning-rate = 1e39", "learning-rate is 1");
         check("lora-dropout = 1", "lora-dropout is 1; it must be from 0");
         check(
             "learning-rate = -1",

@@ -19,11 +19,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints a message on stderr, unless it is to be quiet.
-#[expect(clippy::print_stderr, reason = "messages are for stderr")]
+/// Prints a message on stderr, unless it is to be quiet. A message that nobody can read is no
+/// reason to stop.
 pub(crate) fn message(quiet: bool, text: &str) {
     if !quiet {
-        eprintln!("{text}");
+        let _ = writeln!(io::stderr(), "{text}");
     }
 }
 

@@ -6,6 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use metrics::record::Iteration;
 use report::units;
 
+use crate::output;
+
 /// Shows the training's progress; nothing where stderr is no terminal or `quiet` is set.
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -29,11 +31,20 @@ impl Progress {
         self.bar.enable_steady_tick(Duration::from_millis(100));
     }
 
+    /// Shows the phase without a ticking thread, which would disturb the times of what follows.
+    pub(crate) fn still(&self) {
+        self.bar.disable_steady_tick();
+    }
+
+    /// Prints a line above the bar, or nothing where there is none to be seen.
+    pub(crate) fn note(&self, quiet: bool, text: &str) {
+        self.bar.suspend(|| output::message(quiet, text));
+    }
+
     /// Begins to count iterations.
     pub(crate) fn training(&self) {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
-        // The bar moves with the iterations; a ticking thread would disturb their times.
-        self.bar.disable_steady_tick();
+        self.still();
         self.bar.set_style(style.expect("the template is fixed"));
         self.bar.reset_eta();
     }

@@ -285,10 +285,12 @@ impl Raw {
             return Err("conv_L_cache is 1; the short convolution needs at least 2".into());
         }
         let positive = |field: &str, value: f64| {
-            if value.is_finite() && value > 0.0 {
-                Ok(value as f32)
-            } else {
-                Err(format!("{field} is {value}; it must be positive"))
+            // As MLX will have it: a value can be positive in 64 bits and 0 or infinite in 32.
+            match value as f32 {
+                narrow if narrow.is_finite() && narrow > 0.0 => Ok(narrow),
+                _ => Err(format!(
+                    "{field} is {value}; it must be positive and within f32"
+                )),
             }
         };
 
@@ -596,6 +598,14 @@ mod tests {
         );
         check(serde_json::json!({"conv_L_cache": 1}), "at least 2");
         check(serde_json::json!({"norm_eps": -1.0}), "norm_eps is -1");
+        check(
+            serde_json::json!({"norm_eps": 1e-300}),
+            "positive and within f32",
+        );
+        check(
+            serde_json::json!({"rope_theta": 1e300}),
+            "positive and within f32",
+        );
         check(
             serde_json::json!({"quantization": {"bits": 4}}),
             "quantized",

@@ -234,9 +234,12 @@ fn tokenize(
     };
     let tokens = chat(&messages, false)?;
     let offset = match (mask_prompt, messages.split_last()) {
-        (true, Some((last, before))) if !before.is_empty() => {
-            chat(before, last.role() == Some("assistant"))?.len()
+        (true, Some((_, []))) => {
+            return Err(
+                "has one message, so there is no prompt to mask; drop --mask-prompt".into(),
+            );
         }
+        (true, Some((last, before))) => chat(before, last.role() == Some("assistant"))?.len(),
         _ => 0,
     };
     Ok((tokens, offset))
@@ -292,6 +295,14 @@ struct Row {
     offset: usize,
 }
 
+impl Row {
+    /// Positions that enter the loss in a batch of this width.
+    fn loss_tokens(&self, width: usize) -> usize {
+        let positions = self.tokens.len().min(width - 1);
+        (positions + 1).saturating_sub(self.offset.max(1))
+    }
+}
+
 impl Batches {
     /// # Errors
     ///
@@ -330,7 +341,7 @@ impl Batches {
             Order::MlxLm => data.samples[index].fields,
             Order::Length => data.samples[index].tokens.len(),
         });
-        Ok(Self {
+        let batches = Self {
             batches: sorted
                 .chunks_exact(batch_size)
                 .map(<[usize]>::to_vec)
@@ -339,7 +350,28 @@ impl Batches {
             max_seq_length,
             generator: Generator::new(seed),
             pending: Vec::new(),
-        })
+        };
+        batches.check_loss_tokens(data)?;
+        Ok(batches)
+    }
+
+    /// A batch without a position in the loss would divide by zero.
+    fn check_loss_tokens(&self, data: &Dataset) -> Result<()> {
+        for (index, batch) in self.batches.iter().enumerate() {
+            let width = self.width(index);
+            if batch
+                .iter()
+                .all(|&row| self.rows[row].loss_tokens(width) == 0)
+            {
+                return Err(Error::data(
+                    &data.name,
+                    batch.first().map(|&row| data.samples[row].line),
+                    "nothing of the sample enters the loss: its prompt is masked and fills all of \
+                     --max-seq-length; raise that, shorten the prompt, or drop --mask-prompt",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The next batch; never ends.
@@ -391,9 +423,8 @@ impl Batches {
             let length = row.tokens.len().min(width);
             slots[..length].copy_from_slice(&row.tokens[..length]);
             bounds.extend([row.offset as i32, length as i32]);
-            let positions = length.min(width - 1);
-            counts.real_tokens += positions as u32;
-            counts.loss_tokens += (positions + 1).saturating_sub(row.offset.max(1)) as u32;
+            counts.real_tokens += length.min(width - 1) as u32;
+            counts.loss_tokens += row.loss_tokens(width) as u32;
         }
         Batch {
             tokens: Array::from_slice(&tokens, &[batch.len() as i32, width as i32]),

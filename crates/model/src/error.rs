@@ -28,6 +28,8 @@ pub enum Error {
     #[error("{0}")]
     Lora(String),
     #[error("{0}")]
+    Device(String),
+    #[error("{0}")]
     Invalid(String),
     #[error("MLX: {0}")]
     Mlx(String),

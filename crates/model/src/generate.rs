@@ -19,8 +19,8 @@ use crate::{
     mlx,
 };
 
-/// Prompts longer than this are prefilled in pieces, as mlx-lm does, to bound the memory of one
-/// forward pass.
+/// Prompts longer than this are prefilled in pieces of mlx-lm's size, to bound the memory of one
+/// forward pass. Unlike mlx-lm, the last piece holds the last token, which saves a step.
 const PREFILL_STEP: usize = 2048;
 
 /// How the next token is chosen.
@@ -180,9 +180,13 @@ fn advance(
 }
 
 /// Chooses a token from logits `[1, vocab]`; int32 `[1]`.
+///
+/// Logits are normalised first, in the model's type, as in mlx-lm: in 16 bits that rounds some to
+/// ties, of which the first is chosen.
 fn choose(logits: &Array, sampling: Sampling, key: &mut Array) -> MlxResult<Array> {
+    let logits = logits.subtract(logits.logsumexp_axis(-1, true)?)?;
     if sampling.temperature == 0.0 {
-        return indexing::argmax_axis(logits, -1, false)?.as_dtype(Dtype::Int32);
+        return indexing::argmax_axis(&logits, -1, false)?.as_dtype(Dtype::Int32);
     }
     let (rest, now) = random::split(&*key, 2)?;
     *key = rest;
@@ -190,22 +194,27 @@ fn choose(logits: &Array, sampling: Sampling, key: &mut Array) -> MlxResult<Arra
     if sampling.top_p < 1.0 {
         logits = keep_top_p(&logits, sampling.top_p)?;
     }
-    let logits = logits.divide(Array::from_f32(sampling.temperature as f32))?;
+    let logits = logits.multiply(Array::from_f32((1.0 / sampling.temperature) as f32))?;
     random::categorical(&logits, -1, None, &now)?.as_dtype(Dtype::Int32)
 }
 
-/// Sets logits `[1, vocab]` outside the nucleus to minus infinity.
+/// Sets log-probabilities `[1, vocab]` outside the nucleus to minus infinity.
+///
+/// A token is outside where those likelier than it already reach `top_p` of the whole mass; the
+/// likeliest one never is. Tokens as likely as the last one inside stay too, as in mlx-lm.
 fn keep_top_p(logits: &Array, top_p: f64) -> MlxResult<Array> {
-    let probabilities = ops::softmax_axis(logits, -1, true)?;
-    let ascending = ops::argsort_axis(&probabilities, -1)?;
-    let below = probabilities
-        .take_along_axis(&ascending, -1)?
-        .cumsum(-1, false, true)?;
-    // A token stays where it and all likelier ones are needed to reach top_p.
-    let kept = below.gt(Array::from_f32((1.0 - top_p) as f32))?;
-    let ranks = ops::argsort_axis(&ascending, -1)?;
-    let kept = kept.take_along_axis(ranks, -1)?;
-    ops::select(kept, logits, Array::from_f32(f32::NEG_INFINITY))
+    let ascending = ops::sort_axis(logits, -1)?;
+    let masses = ascending.exp()?;
+    let likelier = masses.cumsum(-1, true, false)?;
+    let whole = masses.sum_axis(-1, true)?;
+    let enough = whole.multiply(Array::from_f32(top_p as f32))?;
+    let outside = likelier.ge(enough)?.sum_axis(-1, true)?;
+    let threshold = ascending.take_along_axis(outside, -1)?;
+    ops::select(
+        logits.lt(threshold)?,
+        Array::from_f32(f32::NEG_INFINITY),
+        logits,
+    )
 }
 
 fn read(token: &Array) -> Result<u32> {
@@ -236,6 +245,8 @@ mod tests {
         check(0.6, &[false, true, false, true]);
         check(0.8, &[false, true, true, true]);
         check(0.95, &[true, true, true, true]);
+        // The likeliest token stays whatever top-p rounds to.
+        check(1e-9, &[false, true, false, false]);
     }
 
     #[test]

@@ -105,7 +105,13 @@ pub fn load(name: &str, dtype: Dtype, seed: u64) -> Result<Loaded> {
 ///
 /// None in a sound build.
 pub fn embedded_tokenizer() -> Result<Tokenizer> {
-    Tokenizer::parse(EMBEDDED_TOKENIZER, Some(EMBEDDED_TOKENIZER_CONFIG), None)
+    let dir = Path::new(EMBEDDED);
+    Tokenizer::parse(
+        dir,
+        EMBEDDED_TOKENIZER,
+        Some(EMBEDDED_TOKENIZER_CONFIG),
+        None,
+    )
 }
 
 fn embedded(dtype: Dtype) -> Result<Loaded> {
@@ -210,8 +216,12 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let config: serde_json::Value = serde_json::from_str(&text)
         .map_err(|e| Error::config(&file, format!("not valid JSON: {e}")))?;
+    // mlx-lm takes the field only where it says something: not where it is null, 0 or empty.
     let ids = config
         .get("eos_token_id")
+        .filter(|ids| {
+            !ids.is_null() && *ids != 0 && ids.as_array().is_none_or(|ids| !ids.is_empty())
+        })
         .map(|ids| eos_token_ids(Some(ids)))
         .transpose();
     ids.map_err(|problem| Error::config(&file, problem))

@@ -168,6 +168,24 @@ impl Adapters {
         &self.params
     }
 
+    /// Whether every parameter is a finite number.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn is_finite(&self) -> Result<bool> {
+        for param in &self.params {
+            let finite = param.is_finite()?.all(None)?;
+            if !finite
+                .try_item_exact::<bool>()
+                .map_err(|e| Error::Mlx(e.to_string()))?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Replaces the parameters by others of the same shapes.
     pub(crate) fn set_params(&mut self, params: Vec<Array>) {
         debug_assert_eq!(params.len(), self.params.len());
@@ -317,9 +335,9 @@ fn resolve(shape: &Shape, config: &LoraConfig) -> Result<Resolved> {
         ));
     }
     check_dropout(config.dropout)?;
-    if !config.scale.is_finite() {
+    if !(config.scale as f32).is_finite() {
         return fail(format!(
-            "the LoRA scale is {}; it must be finite",
+            "the LoRA scale is {}; it must be finite in f32",
             config.scale
         ));
     }

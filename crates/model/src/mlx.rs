@@ -8,7 +8,7 @@ use mlx_rs::{Device, DeviceType, error::Result as MlxResult, memory};
 
 use crate::{Error, Result};
 
-/// Waits until all work of this thread's default streams has finished.
+/// Waits until all work of the default device's stream of this thread has finished.
 ///
 /// A process that ends while MLX works in the background can crash or hang, so every path out of
 /// the program passes here; see [`Session`].
@@ -19,10 +19,14 @@ pub fn synchronize() {
 /// Held by `main` for as long as MLX is in use; its end waits for pending work, also when the
 /// stack unwinds.
 #[must_use = "the wait happens when this is dropped"]
-pub struct Session(());
+pub struct Session {
+    /// Metal's wired limit before this session.
+    wired_limit: Option<usize>,
+}
 
 impl Session {
-    /// Selects the device: `gpu` where MLX has one, `cpu` otherwise, or as asked.
+    /// Selects the device: `gpu` where MLX has one, `cpu` otherwise, or as asked. On Metal the
+    /// recommended working set is wired, as mlx-lm does while it trains and generates.
     ///
     /// # Errors
     ///
@@ -34,7 +38,7 @@ impl Session {
         let gpu = gpu_available();
         let chosen = match (device, gpu) {
             (Some(DeviceKind::Gpu), false) => {
-                return Err(Error::Invalid(
+                return Err(Error::Device(
                     "this build of MLX has no GPU back end; use --device cpu, or set up the CUDA \
                      or Metal variant with `cargo xtask setup --backend cuda` (or metal)"
                         .into(),
@@ -48,13 +52,25 @@ impl Session {
             DeviceKind::Cpu => Device::cpu(),
             DeviceKind::Gpu => Device::gpu(),
         });
-        Ok((Self(()), chosen))
+        // Only Metal names a working set.
+        let working_set = info()?
+            .working_set_bytes
+            .filter(|_| chosen == DeviceKind::Gpu);
+        let wired_limit = match working_set {
+            Some(bytes) => Some(memory::set_wired_limit(bytes as usize)?),
+            None => None,
+        };
+        Ok((Self { wired_limit }, chosen))
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         synchronize();
+        if let Some(limit) = self.wired_limit {
+            // The process is about to end; there is nothing to do about a failure.
+            let _ = memory::set_wired_limit(limit);
+        }
     }
 }
 

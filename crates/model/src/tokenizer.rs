@@ -1,12 +1,21 @@
 //! Text to token ids and back, with the model's own chat template.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use minijinja::{
-    Environment, Error as TemplateError, ErrorKind, context, syntax::SyntaxConfig, value::Serde,
+    Environment, Error as TemplateError, ErrorKind, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde, Value as TemplateValue},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{
+    Map, Serializer, Value,
+    ser::{Formatter, PrettyFormatter},
+};
 
 use crate::{Error, Result, weights::sha256_hex};
 
@@ -14,7 +23,8 @@ use crate::{Error, Result, weights::sha256_hex};
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    chat_template: Option<Environment<'static>>,
+    /// The template, or what is wrong with it.
+    chat_template: Option<Result<Environment<'static>, String>>,
     bos_token: Option<String>,
     eos_token: Option<String>,
     eos_id: Option<u32>,
@@ -61,49 +71,59 @@ impl Tokenizer {
         };
         let config = optional("tokenizer_config.json")?;
         let template = optional("chat_template.jinja")?;
-        Self::parse(&read("tokenizer.json")?, config.as_deref(), template).map_err(|error| {
-            match error {
-                Error::Tokenizer { file, problem } => Error::Tokenizer {
-                    file: dir.join(file).display().to_string(),
-                    problem,
-                },
-                other => other,
-            }
-        })
+        Self::parse(dir, &read("tokenizer.json")?, config.as_deref(), template)
     }
 
-    /// Builds a tokenizer from the text of those files.
+    /// Builds a tokenizer from the text of those files; `dir` is where errors say they are.
     ///
     /// # Errors
     ///
-    /// A file that is not what its name says, or a template that does not parse.
-    pub fn parse(tokenizer: &str, config: Option<&str>, template: Option<String>) -> Result<Self> {
-        let inner = tokenizer.parse::<tokenizers::Tokenizer>().map_err(|e| {
-            Error::tokenizer("tokenizer.json", format!("not a valid tokenizer: {e}"))
-        })?;
-        let file = "tokenizer_config.json";
+    /// A file that is not what its name says. A template that does not parse is an error only
+    /// where it is used.
+    pub fn parse(
+        dir: &Path,
+        tokenizer: &str,
+        config: Option<&str>,
+        template: Option<String>,
+    ) -> Result<Self> {
+        let path = |file: &str| dir.join(file).display().to_string();
+        let invalid = |e: tokenizers::Error| {
+            Error::tokenizer(
+                &path("tokenizer.json"),
+                format!("not a valid tokenizer: {e}"),
+            )
+        };
+        let mut inner = tokenizer
+            .parse::<tokenizers::Tokenizer>()
+            .map_err(invalid)?;
+        // Settings of whoever saved the file; transformers resets them too. Left in force, they
+        // would cut and pad samples unseen.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(invalid)?;
+        let file = path("tokenizer_config.json");
         let config: Config = match config {
             Some(text) => serde_json::from_str(text).map_err(|e| {
-                Error::tokenizer(file, format!("not a valid tokenizer config: {e}"))
+                Error::tokenizer(&file, format!("not a valid tokenizer config: {e}"))
             })?,
             None => Config::default(),
         };
         // A file of its own goes before the field, as in transformers.
         let source = match template {
-            Some(template) => Some(("chat_template.jinja", template)),
+            Some(template) => Some((path("chat_template.jinja"), template)),
             None => config
                 .chat_template
                 .and_then(Template::into_default)
-                .map(|template| (file, template)),
+                .map(|template| (file.clone(), template)),
         };
-        let chat_template = source
-            .map(|(file, source)| environment(file, source))
-            .transpose()?;
+        // A model whose template cannot be used still runs without it.
+        let chat_template = source.map(|(file, source)| {
+            environment(&source).map_err(|e| format!("{file}: broken chat template: {e}"))
+        });
         let eos_token = config.eos_token.map(Special::into_text);
         let eos_id = match &eos_token {
             Some(token) => Some(inner.token_to_id(token).ok_or_else(|| {
                 Error::tokenizer(
-                    file,
+                    &file,
                     format!("eos_token `{token}` is not in tokenizer.json"),
                 )
             })?),
@@ -153,7 +173,11 @@ impl Tokenizer {
         tools: Option<&Value>,
         generation_prompt: bool,
     ) -> Result<Vec<u32>> {
-        let Some(environment) = &self.chat_template else {
+        let environment = self.chat_template.as_ref().map(|template| {
+            let broken = |problem: &String| Error::Invalid(problem.clone());
+            template.as_ref().map_err(broken)
+        });
+        let Some(environment) = environment.transpose()? else {
             return Err(Error::tokenizer(
                 "tokenizer_config.json",
                 "has no chat_template, which prompts and chats need; \
@@ -186,6 +210,20 @@ impl Tokenizer {
         text.map_err(|e| Error::tokenizer("tokenizer.json", format!("cannot decode: {e}")))
     }
 
+    /// Tokens of a prompt without a chat template. Special tokens are left away where the text
+    /// begins with them, as in mlx-lm.
+    ///
+    /// # Errors
+    ///
+    /// Text that the tokenizer cannot encode.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let begun = self
+            .bos_token
+            .as_ref()
+            .is_some_and(|bos| text.starts_with(bos));
+        self.encode_with(text, !begun)
+    }
+
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, special);
         let encoding = encoding
@@ -195,14 +233,13 @@ impl Tokenizer {
 }
 
 /// A template environment as Hugging Face's templates expect it.
-fn environment(file: &str, source: String) -> Result<Environment<'static>> {
-    let broken = |e: TemplateError| Error::tokenizer(file, format!("broken chat template: {e}"));
+fn environment(source: &str) -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build();
-    environment.set_syntax(syntax.map_err(broken)?);
+    environment.set_syntax(syntax?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function(
         "raise_exception",
@@ -210,10 +247,74 @@ fn environment(file: &str, source: String) -> Result<Environment<'static>> {
             Err(TemplateError::new(ErrorKind::InvalidOperation, message))
         },
     );
-    environment
-        .add_template_owned(TEMPLATE, source)
-        .map_err(broken)?;
+    environment.add_filter("tojson", python_json);
+    environment.add_template_owned(TEMPLATE, without_generation_tags(source))?;
     Ok(environment)
+}
+
+/// `tojson` as transformers defines it: Python's separators, and no escaping for HTML.
+fn python_json(value: TemplateValue, options: Kwargs) -> Result<String, TemplateError> {
+    let indent: Option<usize> = options.get("indent")?;
+    let invalid = |e: serde_json::Error| {
+        TemplateError::new(
+            ErrorKind::InvalidOperation,
+            format!("cannot be written as JSON: {e}"),
+        )
+    };
+    let mut bytes = Vec::new();
+    match indent {
+        Some(width) => {
+            let spaces = b" ".repeat(width);
+            let pretty = PrettyFormatter::with_indent(&spaces);
+            value.serialize(&mut Serializer::with_formatter(&mut bytes, pretty))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(
+            &mut bytes,
+            PythonSeparators,
+        )),
+    }
+    .map_err(invalid)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// JSON with a space after every comma and colon.
+struct PythonSeparators;
+
+impl Formatter for PythonSeparators {
+    fn begin_array_value<W: Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// Turns `{% generation %}` blocks, which only mark text for training and which minijinja does not
+/// know, into blocks that are always shown. Signs of whitespace control stay.
+fn without_generation_tags(source: &str) -> String {
+    let mut text = source.to_owned();
+    for begin in ["{% ", "{%- "] {
+        for end in [" %}", " -%}"] {
+            for (tag, replacement) in [("generation", "if true"), ("endgeneration", "endif")] {
+                let [from, to] = [tag, replacement].map(|tag| format!("{begin}{tag}{end}"));
+                text = text.replace(&from, &to);
+            }
+        }
+    }
+    text
 }
 
 #[derive(Default, Deserialize)]
@@ -262,5 +363,100 @@ impl Template {
                 .find(|t| t.name == "default")
                 .map(|t| t.template),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENIZER: &str = include_str!("../embedded/tokenizer.json");
+
+    fn tokenizer(json: &str, template: &str) -> Tokenizer {
+        let config = r#"{"bos_token": "<|startoftext|>", "eos_token": {"content": "<|im_end|>"}}"#;
+        Tokenizer::parse(
+            Path::new("m"),
+            json,
+            Some(config),
+            Some(template.to_owned()),
+        )
+        .unwrap()
+    }
+
+    /// The text that a template makes of one message and these tools.
+    fn rendered(template: &str, tools: Option<Value>) -> String {
+        let tokenizer = tokenizer(TOKENIZER, template);
+        let messages = [Message::new("user", "hello")];
+        let ids = tokenizer
+            .encode_chat(&messages, tools.as_ref(), true)
+            .unwrap();
+        tokenizer.decode(&ids).unwrap()
+    }
+
+    #[test]
+    fn padding_and_truncation_stored_in_the_file_are_reset() {
+        let mut json: Value = serde_json::from_str(TOKENIZER).unwrap();
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+        });
+        json["padding"] = serde_json::json!({
+            "strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "<|pad|>"
+        });
+        let text = "a text of more than four tokens, and of fewer than forty";
+        let plain = tokenizer(TOKENIZER, "").encode(text).unwrap();
+        assert!((5..40).contains(&plain.len()), "{}", plain.len());
+        assert_eq!(
+            tokenizer(&json.to_string(), "").encode(text).unwrap(),
+            plain
+        );
+    }
+
+    #[test]
+    fn tojson_writes_what_python_writes() {
+        let tools = serde_json::json!([{"b": "the user's a < b & c", "a": [1, 2.5, null, true]}]);
+        assert_eq!(
+            rendered("{{ tools | tojson }}", Some(tools.clone())),
+            r#"[{"b": "the user's a < b & c", "a": [1, 2.5, null, true]}]"#
+        );
+        assert_eq!(
+            rendered("{{ tools[0].a | tojson(indent=2) }}", Some(tools)),
+            "[\n  1,\n  2.5,\n  null,\n  true\n]"
+        );
+    }
+
+    #[test]
+    fn python_methods_generation_blocks_and_missing_tools_work() {
+        let template = "{% if tools %}tools{% endif %}{% for m in messages %}\
+                        {%- generation -%} {{ m['content'].upper().strip() }} {%- endgeneration -%}\
+                        {% endfor %}{% if add_generation_prompt %}!{% endif %}";
+        assert_eq!(rendered(template, None), "HELLO!");
+    }
+
+    #[test]
+    fn a_broken_template_is_an_error_only_where_it_is_used() {
+        let tokenizer = tokenizer(TOKENIZER, "{% for %}");
+        assert!(tokenizer.encode("plain text").is_ok());
+        let error = tokenizer.encode_chat(&[Message::new("user", "x")], None, true);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("m/chat_template.jinja: broken chat template: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_template_can_refuse() {
+        let tokenizer = tokenizer(TOKENIZER, "{{ raise_exception('no system message') }}");
+        let error = tokenizer.encode_chat(&[Message::new("user", "x")], None, true);
+        assert!(error.unwrap_err().to_string().contains("no system message"));
+    }
+
+    #[test]
+    fn a_prompt_that_begins_with_the_first_token_gets_no_second_one() {
+        let tokenizer = tokenizer(TOKENIZER, "");
+        let once = tokenizer.encode_prompt("hi").unwrap();
+        assert_eq!(tokenizer.encode_prompt("<|startoftext|>hi").unwrap(), once);
+        assert_eq!(once, tokenizer.encode("hi").unwrap());
     }
 }

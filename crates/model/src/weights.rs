@@ -32,9 +32,6 @@ pub type Tensors = BTreeMap<String, Array>;
 /// Largest header the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Most names that one error lists.
-const MAX_LISTED: usize = 20;
-
 /// Loads the tensors that `specs` names from a model folder, as `dtype`.
 ///
 /// Reads `model.safetensors.index.json` where there is one, and all `model*.safetensors`
@@ -168,6 +165,12 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
         {
             let problem = format!("names `{bad}`, which is not a file of the same folder");
             return Err(Error::weights(&index.display().to_string(), problem));
+        }
+        if shards.is_empty() {
+            return Err(Error::weights(
+                &index.display().to_string(),
+                "names no file",
+            ));
         }
         return Ok(shards.into_iter().map(|s| dir.join(s)).collect());
     }
@@ -331,11 +334,8 @@ fn check_names<R>(files: &[Opened<R>], specs: &[TensorSpec]) -> Result<()> {
         "{count} tensor{} not as config.json implies:",
         if count == 1 { " is" } else { "s are" }
     );
-    for problem in problems.iter().take(MAX_LISTED) {
+    for problem in &problems {
         let _ = write!(text, "\n  {problem}");
-    }
-    if count > MAX_LISTED {
-        let _ = write!(text, "\n  and {} more", count - MAX_LISTED);
     }
     let names: Vec<_> = files.iter().map(|f| f.name.as_str()).collect();
     Err(Error::weights(&names.join(", "), text))

@@ -91,7 +91,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
                 let _ = fs::remove_dir(&dir);
             }
             if store::read(&dir).is_err() {
-                return Err(Failure::Error(error));
+                return Err(error.into());
             }
             Ending::Failed(format!("{error:#}"))
         }
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
         let data_ns = clock.now_ns() - setup_ns;
         if truncated > 0 {
             let text = format!("note: {truncated} samples are cut to {max} tokens");
-            output::message(output.quiet, &text);
+            progress.note(output.quiet, &text);
         }
 
         let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
@@ -253,35 +253,65 @@ impl<'a> Run<'a> {
         self.progress.phase("compiling");
         self.phase(PhaseKind::Compile, || {
             for batch in training.batches.one_of_each_width() {
+                if stopped() {
+                    break;
+                }
                 training.trainer.warm_up(&batch)?;
             }
             Ok(())
         })?;
 
-        let outcome = self.train(&mut training)?;
-        let ending = match outcome {
-            Outcome::Completed => Ending::Complete,
-            Outcome::Interrupted { after } => {
+        let trained = self.train(&mut training);
+        let adapters = training.trainer.adapters();
+        drop(training);
+        let advice = match self.config.dtype.as_str() {
+            "f32" => "try a lower --learning-rate",
+            _ => "try a lower --learning-rate or --dtype f32",
+        };
+        let ending = match trained {
+            Ok(Outcome::Completed) => Ending::Complete,
+            Ok(Outcome::Interrupted { after }) => {
                 let total = self.plan.iterations;
                 Ending::Interrupted(format!("interrupted after {after} of {total} iterations"))
             }
-            Outcome::NonFiniteLoss { iteration } => {
-                let wider = match self.config.dtype.as_str() {
-                    "f32" => "",
-                    _ => " or --dtype f32",
-                };
-                return Ok(Ending::Failed(format!(
-                    "the loss of iteration {iteration} is not a finite number; \
-                     try a lower --learning-rate{wider}"
-                )));
-            }
+            Ok(Outcome::NonFiniteLoss { iteration }) => Ending::Failed(format!(
+                "the loss of iteration {iteration} is not a finite number; {advice}"
+            )),
+            Err(error) => Ending::Failed(format!("{error:#}")),
         };
-        let adapters = training.trainer.adapters();
-        drop(training);
-        self.phase(PhaseKind::Save, || Ok(adapters.save(&dir.join(ADAPTERS))?))?;
-        match ending {
-            Ending::Complete => self.generate(adapters),
-            ending => Ok(ending),
+        self.save(&adapters, ending, advice, dir)
+            .and_then(|ending| match ending {
+                Ending::Complete => self.generate(adapters),
+                ending => Ok(ending),
+            })
+    }
+
+    /// Saves the adapters, also those of a run that ended early.
+    fn save(
+        &mut self,
+        adapters: &Adapters,
+        ending: Ending,
+        advice: &str,
+        dir: &Path,
+    ) -> anyhow::Result<Ending> {
+        let saved = adapters
+            .is_finite()
+            .map_err(anyhow::Error::from)
+            .and_then(|finite| {
+                if finite {
+                    self.phase(PhaseKind::Save, || Ok(adapters.save(&dir.join(ADAPTERS))?))?;
+                }
+                Ok(finite)
+            });
+        match (ending, saved) {
+            // The first failure is the one to report.
+            (Ending::Failed(reason), _) => Ok(Ending::Failed(reason)),
+            (ending, Ok(true)) => Ok(ending),
+            (_, Ok(false)) => Ok(Ending::Failed(format!(
+                "the last iteration left adapters that are not finite numbers, which are not \
+                 saved; {advice}"
+            ))),
+            (_, Err(error)) => Err(error),
         }
     }
 
@@ -327,6 +357,7 @@ impl<'a> Run<'a> {
         let texts = generator.config.prompts.clone();
         let prompts: Vec<_> = texts.iter().map(|text| Prompt::Text(text)).collect();
         self.phase(PhaseKind::WarmUp, || generator.warm_up(&prompts))?;
+        self.progress.still();
         let total = prompts.len();
         for (index, prompt) in prompts.iter().enumerate() {
             if stopped() {

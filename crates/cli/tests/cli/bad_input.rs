@@ -48,16 +48,18 @@ fn settings_that_cannot_be_used_are_usage_errors() {
 
 #[test]
 fn settings_that_do_not_suit_the_model_are_refused() {
-    let check = |flags: &str, needles: &[&str]| {
-        Folder::new().check_nothing_run(&format!("{SHORT} {flags}"), 1, needles);
+    let check = |flags: &str, code: i32, needles: &[&str]| {
+        Folder::new().check_nothing_run(&format!("{SHORT} {flags}"), code, needles);
     };
     check(
         "--model nope",
+        1,
         &["nope is neither a folder with a config.json", "lfm2-1.2b"],
     );
-    check("--lora-layers 9", &["9 LoRA layers", "the model has 8"]);
+    check("--lora-layers 9", 2, &["9 LoRA layers", "the model has 8"]);
     check(
         "--lora-targets nope",
+        2,
         &["`nope` is not a linear module", "self_attn.q_proj"],
     );
 }

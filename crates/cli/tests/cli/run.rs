@@ -140,7 +140,7 @@ fn ctrl_c_in_a_prompt_keeps_the_tokens_until_then() {
 #[test]
 fn a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_record() {
     let folder = Folder::new();
-    let arguments = "run -o out --iterations 50 --learning-rate 1e39";
+    let arguments = "run -o out --iterations 50 --learning-rate 3e38";
     let finished = folder.lfmark(arguments);
     let record = folder.record();
     let last = record.iterations.last().unwrap();
@@ -152,6 +152,21 @@ fn a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_record() {
     assert_eq!(end.status, Status::Failed);
     assert!(end.reason.unwrap().starts_with(&reason));
     assert!(folder.read("out/report.md").contains(&reason));
+}
+
+#[test]
+fn adapters_that_the_last_iteration_ruined_are_not_saved() {
+    let folder = Folder::new();
+    let arguments = "run -o out --iterations 1 --learning-rate 3e38";
+    folder.check_error(
+        arguments,
+        1,
+        &["adapters that are not finite", "--learning-rate"],
+    );
+    let record = folder.record();
+    assert_eq!(record.end.unwrap().status, Status::Failed);
+    assert!(record.generations.is_empty());
+    assert!(!folder.exists("out/adapters"));
 }
 
 #[test]
