@@ -1,7 +1,12 @@
 //! Statistics of samples.
 //!
 //! Every function returns `None` where the statistic does not exist: for no samples, for too
-//! few of them, and where a sample is not finite. None of them depends on the samples' order.
+//! few of them, and where a sample is not finite. Those of this module do not depend on the
+//! samples' order; the others say what they take it for.
+
+pub mod dependence;
+pub mod rank;
+pub mod trend;
 
 use serde::Serialize;
 
@@ -80,7 +85,7 @@ pub fn max(samples: &[f64]) -> Option<f64> {
     sorted(samples)?.last().copied()
 }
 
-fn quantile_of_sorted(sorted: &[f64], p: f64) -> f64 {
+pub(crate) fn quantile_of_sorted(sorted: &[f64], p: f64) -> f64 {
     let position = (sorted.len() - 1) as f64 * p;
     let below = position.floor() as usize;
     let above = position.ceil() as usize;

@@ -143,3 +143,46 @@ pub(crate) fn text(events: &[Event]) -> String {
     });
     lines.collect()
 }
+
+/// Reference values of `fixtures/make_statistics_within.py`.
+#[derive(serde::Deserialize)]
+pub(crate) struct Fixture {
+    pub(crate) series: Vec<FixtureSeries>,
+    pub(crate) pairs: Vec<FixturePair>,
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct FixtureSeries {
+    pub(crate) name: String,
+    pub(crate) samples: Vec<f64>,
+    pub(crate) ranks: Vec<f64>,
+    pub(crate) s: f64,
+    pub(crate) variance: f64,
+    pub(crate) p: f64,
+    pub(crate) slope: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    /// The 5th, 50th, 95th and 99th.
+    pub(crate) percentiles: Vec<f64>,
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct FixturePair {
+    pub(crate) name: String,
+    pub(crate) first: Vec<f64>,
+    pub(crate) second: Vec<f64>,
+    pub(crate) u: f64,
+    pub(crate) p: f64,
+}
+
+pub(crate) fn fixture() -> Fixture {
+    let text = include_str!("../../../fixtures/statistics/within.json");
+    serde_json::from_str(text).expect("the fixture is what its script writes")
+}
+
+pub(crate) fn assert_near(actual: f64, expected: f64, tolerance: f64, what: &str) {
+    assert!(
+        (actual - expected).abs() <= tolerance * expected.abs().max(1.0),
+        "{what}: {actual} instead of {expected}"
+    );
+}

@@ -1,0 +1,215 @@
+//! Ranks, and tests that need nothing but ranks.
+
+use statrs::distribution::{ContinuousCDF, Normal};
+
+/// Largest number of samples a side for which [`mann_whitney`] counts every arrangement.
+const EXACT_SIDE: usize = 20;
+
+/// Ranks from 1, ties sharing their mean rank. `None` for no samples and where one is not finite.
+pub fn ranks(samples: &[f64]) -> Option<Vec<f64>> {
+    if samples.is_empty() || samples.iter().any(|x| !x.is_finite()) {
+        return None;
+    }
+    // Sorting pairs keeps the values in cache, which sorting indices would not.
+    let mut order: Vec<(f64, usize)> = samples.iter().copied().zip(0..).collect();
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let mut ranks = vec![0.0; samples.len()];
+    let mut begin = 0;
+    for tied in order.chunk_by(|a, b| a.0 == b.0) {
+        let shared = begin as f64 + (tied.len() + 1) as f64 / 2.0;
+        for &(_, index) in tied {
+            ranks[index] = shared;
+        }
+        begin += tied.len();
+    }
+    Some(ranks)
+}
+
+/// Two sets of samples compared by rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MannWhitney {
+    /// Pairs in which the first set's sample is larger, ties counting half.
+    pub u: f64,
+    /// `u` over the number of pairs: the probability that a sample of the first set is larger.
+    pub superiority: f64,
+    /// Two-sided.
+    pub p: f64,
+}
+
+/// Mann-Whitney test, two-sided. `None` where a side is empty or holds what is not finite.
+///
+/// Exact (Mann and Whitney 1947, doi:10.1214/aoms/1177730491) for at most 20 samples a side
+/// without ties, else by the normal approximation with corrections for ties and continuity.
+pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<MannWhitney> {
+    if second.is_empty() {
+        return None;
+    }
+    let both = [first, second].concat();
+    let ranks = ranks(&both)?;
+    let (n1, n2) = (first.len() as f64, second.len() as f64);
+    if n1 == 0.0 {
+        return None;
+    }
+    let u = ranks[..first.len()].iter().sum::<f64>() - n1 * (n1 + 1.0) / 2.0;
+    let ties = tie_sum(&both, |t| t * t * t - t);
+    let p = if ties == 0.0 && first.len().max(second.len()) <= EXACT_SIDE {
+        let tail = u.max(n1 * n2 - u) as usize;
+        (2.0 * upper_tail(first.len(), second.len(), tail)).min(1.0)
+    } else {
+        let n = n1 + n2;
+        let variance = n1 * n2 / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
+        let distance = ((u - n1 * n2 / 2.0).abs() - 0.5).max(0.0);
+        if variance > 0.0 {
+            two_sided(distance / variance.sqrt())
+        } else {
+            1.0
+        }
+    };
+    Some(MannWhitney {
+        u,
+        superiority: u / (n1 * n2),
+        p,
+    })
+}
+
+/// Probability that U is at least `u` when all arrangements of two sets are equally likely.
+fn upper_tail(n1: usize, n2: usize, u: usize) -> f64 {
+    // counts[i][u]: arrangements of i samples of the first set among those of the second seen so
+    // far; f64 holds them, since C(40, 20) is below 2^53.
+    let mut counts = vec![vec![0.0; n1 * n2 + 1]; n1 + 1];
+    for row in &mut counts {
+        row[0] = 1.0;
+    }
+    for _ in 0..n2 {
+        // One more sample of the second set lies below the i-th of the first, or above all.
+        for i in 1..=n1 {
+            let (below, row) = counts.split_at_mut(i);
+            for total in (0..=n1 * n2).rev() {
+                row[0][total] = if total >= i { row[0][total - i] } else { 0.0 };
+            }
+            for total in 0..=n1 * n2 {
+                row[0][total] += below[i - 1][total];
+            }
+        }
+    }
+    let all: f64 = counts[n1].iter().sum();
+    counts[n1][u..].iter().sum::<f64>() / all
+}
+
+/// The most likely place of one change of level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    /// The first sample of the new level.
+    pub index: usize,
+    /// Pettitt's K, the largest |U|.
+    pub k: f64,
+}
+
+impl Split {
+    /// Pettitt's approximate two-sided p for `n` samples of which `n / inflation` are worth
+    /// counting: `2 exp(-6 K^2 / (n^3 + n^2))`, with K^2 divided by the inflation of its variance.
+    pub fn p(&self, n: usize, inflation: f64) -> f64 {
+        let n = n as f64;
+        (2.0 * (-6.0 * self.k * self.k / ((n.powi(3) + n * n) * inflation)).exp()).min(1.0)
+    }
+}
+
+/// Pettitt's statistic (1979, doi:10.2307/2346729), looked for where at least `side` samples are
+/// left on each side. `None` for fewer than two sides, and where a sample is not finite.
+pub fn pettitt(samples: &[f64], side: usize) -> Option<Split> {
+    let side = side.max(1);
+    let ranks = ranks(samples)?;
+    let n = ranks.len();
+    let mut sum = 0.0;
+    let mut best: Option<Split> = None;
+    for (index, rank) in (1..n).zip(&ranks) {
+        sum += rank;
+        let k = (2.0 * sum - index as f64 * (n as f64 + 1.0)).abs();
+        if index >= side && n - index >= side && best.is_none_or(|best| k > best.k) {
+            best = Some(Split { index, k });
+        }
+    }
+    best
+}
+
+/// Two-sided p of a standard normal deviate.
+pub(crate) fn two_sided(z: f64) -> f64 {
+    2.0 * Normal::standard().sf(z.abs())
+}
+
+/// Sum of `term(t)` over the groups of `t` equal samples.
+pub(crate) fn tie_sum(samples: &[f64], term: impl Fn(f64) -> f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted
+        .chunk_by(|a, b| a == b)
+        .map(|tied| term(tied.len() as f64))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_near, fixture};
+
+    #[test]
+    fn ranks_and_tests_agree_with_scipy() {
+        let fixture = fixture();
+        for series in &fixture.series {
+            assert_eq!(
+                ranks(&series.samples).unwrap(),
+                series.ranks,
+                "{}",
+                series.name
+            );
+        }
+        for pair in &fixture.pairs {
+            let actual = mann_whitney(&pair.first, &pair.second).unwrap();
+            assert_eq!(actual.u, pair.u, "{}", pair.name);
+            assert_near(actual.p, pair.p, 1e-9, &pair.name);
+            let swapped = mann_whitney(&pair.second, &pair.first).unwrap();
+            assert_near(swapped.p, pair.p, 1e-9, &pair.name);
+            assert_near(
+                swapped.superiority,
+                1.0 - actual.superiority,
+                1e-12,
+                &pair.name,
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_order_of_values_counts() {
+        for pair in &fixture().pairs {
+            let map = |x: &[f64]| x.iter().map(|x| 3.0 * x.exp() + 1.0).collect::<Vec<_>>();
+            let mapped = mann_whitney(&map(&pair.first), &map(&pair.second));
+            assert_eq!(
+                mapped,
+                mann_whitney(&pair.first, &pair.second),
+                "{}",
+                pair.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_change_of_level_is_located() {
+        let samples = [5.0, 4.0, 5.0, 4.0, 9.0, 8.0, 9.0];
+        // Ranks 3.5 1.5 3.5 1.5 6.5 5 6.5: U after four is 2 * 10 - 4 * 8.
+        assert_eq!(pettitt(&samples, 1), Some(Split { index: 4, k: 12.0 }));
+        let p = 2.0 * (-6.0 * 144.0 / (343.0 + 49.0_f64)).exp();
+        assert_near(pettitt(&samples, 1).unwrap().p(7, 1.0), p, 1e-12, "p");
+        assert_eq!(pettitt(&samples, 4), None);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_none() {
+        assert_eq!(ranks(&[]), None);
+        assert_eq!(ranks(&[1.0, f64::NAN]), None);
+        assert_eq!(mann_whitney(&[], &[1.0]), None);
+        assert_eq!(mann_whitney(&[1.0], &[]), None);
+        assert_eq!(mann_whitney(&[1.0], &[f64::INFINITY]), None);
+        assert_eq!(pettitt(&[1.0], 1), None);
+        assert_eq!(mann_whitney(&[1.0; 30], &[1.0; 30]).unwrap().p, 1.0);
+    }
+}
