@@ -12,12 +12,14 @@
 //! | [`leak`] | whether memory grows for as long as a run lasts |
 //! | [`synthetic`], [`simulation`] | series of known truth, and how often the detectors are right |
 //! | [`random`] | the seeded generator |
+//! | [`comparison`] | the decision between two sets of runs |
 //! | [`summary`] | everything a report shows of one record, derived from its raw samples |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
 //! | [`machine`] | facts about the machine and its state |
 //!
 //! Nothing here knows MLX: the crate builds and tests on a machine that has none.
 
+pub mod comparison;
 pub mod footprint;
 pub mod leak;
 pub mod machine;

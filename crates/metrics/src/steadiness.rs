@@ -101,7 +101,7 @@ pub struct Steadiness {
 
 /// Judges the times of a run, in the order they were measured.
 ///
-/// The warm-up is cropped first, see [`warm_up`]. Of a trend and a shift that are both found, the
+/// The warm-up is cropped first. Of a trend and a shift that are both found, the
 /// one that leaves the smaller deviations stands. A run that began with a warm-up and
 /// still gets faster after the crop is warming up, whatever the shape.
 pub fn judge(samples: &[u64], rules: &SteadinessRules) -> Steadiness {
