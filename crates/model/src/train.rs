@@ -165,19 +165,13 @@ fn step(
         ));
     };
     let (next_key, dropout_key) = random::split(key, 2)?;
-    let argnums: Vec<i32> = (0..count as i32).collect();
-    let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
-        Ok(vec![loss(
-            model,
-            adapters,
-            params,
-            tokens,
-            bounds,
-            Some(&dropout_key),
-        )?])
-    };
-    let (mut values, gradients) =
-        value_and_grad_with_argnums(loss_of, argnums.as_slice())(&inputs[..count])?;
+    let (loss, gradients) = loss_and_gradients(
+        model,
+        adapters,
+        &inputs[..count],
+        (tokens, bounds),
+        Some(&dropout_key),
+    )?;
 
     let mut params = Vec::with_capacity(3 * count + 2);
     let (mut firsts, mut seconds) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -191,7 +185,7 @@ fn step(
     params.append(&mut firsts);
     params.append(&mut seconds);
     params.push(next_key);
-    params.append(&mut values);
+    params.push(loss);
     Ok(params)
 }
 
@@ -254,6 +248,24 @@ fn loss(
     total.divide(mask.sum(None)?)
 }
 
+/// The loss over a batch's tokens and bounds, and its gradient for every adapter parameter.
+fn loss_and_gradients(
+    model: &Lfm2,
+    adapters: &Adapters,
+    params: &[Array],
+    (tokens, bounds): (&Array, &Array),
+    dropout_key: Option<&Array>,
+) -> MlxResult<(Array, Vec<Array>)> {
+    let argnums: Vec<i32> = (0..params.len() as i32).collect();
+    let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
+        let loss = loss(model, adapters, params, tokens, bounds, dropout_key)?;
+        Ok(vec![loss])
+    };
+    let (mut values, gradients) = value_and_grad_with_argnums(loss_of, argnums.as_slice())(params)?;
+    let loss = values.pop().expect("the loss is the one value");
+    Ok((loss, gradients))
+}
+
 /// Loss of a batch without dropout, and without training.
 ///
 /// # Errors
@@ -280,19 +292,8 @@ pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32>
 ///
 /// Those of MLX.
 pub fn gradients(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<Vec<Array>> {
-    let argnums: Vec<i32> = (0..adapters.params().len() as i32).collect();
-    let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
-        Ok(vec![loss(
-            model,
-            adapters,
-            params,
-            &batch.tokens,
-            &batch.bounds,
-            None,
-        )?])
-    };
-    let (_, gradients) =
-        value_and_grad_with_argnums(loss_of, argnums.as_slice())(adapters.params())?;
+    let batch = (&batch.tokens, &batch.bounds);
+    let (_, gradients) = loss_and_gradients(model, adapters, adapters.params(), batch, None)?;
     mlx::fence(&gradients)?;
     Ok(gradients)
 }
