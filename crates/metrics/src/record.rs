@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Rules;
+
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
 
 /// Version of the record format.
 ///
@@ -57,6 +59,28 @@ pub struct Start {
     pub data: Data,
     /// Where `footprint_bytes` is read from (`phys_footprint`, `rss`).
     pub footprint_source: Option<String>,
+    /// The thresholds this run was judged by; null in records before schema 1.1.
+    pub rules: Option<Rules>,
+    /// The run's place among those that were started together; null for a run by itself.
+    pub member: Option<Member>,
+}
+
+/// The place of a run among several that were started together, one process after another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Name of the folder that holds all of them.
+    pub set: String,
+    /// What this run is one of several runs of.
+    pub arm: String,
+    /// Place in the order of time, counted from 1.
+    pub number: u32,
+    /// Place within the arm, counted from 1. Runs of different arms with the same one were
+    /// neighbours in time.
+    pub repeat: u32,
+    /// How long the process waited for the machine before it was started.
+    pub waited_ns: u64,
+    /// Conditions that were still not met when that wait was given up, one sentence each.
+    pub unmet: Vec<String>,
 }
 
 /// The build of lfmark that ran.

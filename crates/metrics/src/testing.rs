@@ -4,6 +4,7 @@ use crate::record::{
     Build, Config, Data, Event, Finish, Generation, GenerationConfig, Iteration, Lora, Machine,
     Mlx, Model, Optimizer, SCHEMA, Start, Weights,
 };
+use crate::rules::Rules;
 use crate::window;
 
 pub(crate) fn start() -> Start {
@@ -91,6 +92,8 @@ pub(crate) fn start() -> Start {
             truncated_samples: 0,
         },
         footprint_source: Some("rss".to_owned()),
+        rules: Some(Rules::default()),
+        member: None,
     }
 }
 

@@ -11,6 +11,7 @@ use metrics::record::{
     Machine, MachineState, Mlx, Model, NativeSetup, Optimizer, Phase, PhaseKind, SCHEMA, Start,
     Status, Weights, WindowSpec,
 };
+use metrics::rules::Rules;
 use metrics::store::Record;
 use report::{REPORT, Rendered, render};
 
@@ -528,6 +529,8 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             truncated_samples: 0,
         },
         footprint_source: Some("rss".to_owned()),
+        rules: Some(Rules::default()),
+        member: None,
     }
 }
 

@@ -14,6 +14,7 @@ use metrics::{
     machine,
     measure::{self, Clock, Outcome, SystemClock},
     record::{self, End, Event, Finish, Phase, PhaseKind, Start, Status},
+    rules::Rules,
     store::{self, Writer},
 };
 use model::{
@@ -223,6 +224,8 @@ impl<'a> Run<'a> {
                 truncated_samples: truncated as u32,
             },
             footprint_source: footprint.source().map(str::to_owned),
+            rules: Some(Rules::default()),
+            member: None,
         };
         let mut writer = Writer::create(dir, &start)?;
         for (phase, start_ns, wall_ns) in [
