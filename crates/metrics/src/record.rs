@@ -331,6 +331,15 @@ pub struct Iteration {
     pub swap_bytes: Option<u64>,
 }
 
+impl Iteration {
+    /// When the step had finished, since process start; the largest integer for times that add
+    /// up to more.
+    pub fn end_ns(&self) -> u64 {
+        let begun = self.start_ns.saturating_add(self.data_ns);
+        begun.saturating_add(self.step_ns)
+    }
+}
+
 /// One prompt and what was generated for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {

@@ -10,9 +10,13 @@ use thiserror::Error;
 use crate::record::{
     End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Start,
 };
+use crate::window;
 
 /// Name of the record in its run folder.
 pub const FILE_NAME: &str = "record.jsonl";
+
+/// Devices that `config.device` can name.
+const DEVICES: [&str; 2] = ["cpu", "gpu"];
 
 /// A record that is being written.
 ///
@@ -156,6 +160,29 @@ pub struct Record {
     pub notices: Vec<String>,
 }
 
+impl Record {
+    /// End of the latest event, in nanoseconds since process start: the best lower bound of the
+    /// wall time of a run that was cut off. 0 where there is none.
+    pub fn latest_ns(&self) -> u64 {
+        let phases = self
+            .phases
+            .iter()
+            .map(|it| it.start_ns.saturating_add(it.wall_ns));
+        let iterations = self.iterations.last().map(Iteration::end_ns);
+        let generations = self
+            .generations
+            .iter()
+            .map(|it| it.start_ns.saturating_add(it.wall_ns));
+        let states = self.states.iter().map(|state| state.at_ns);
+        phases
+            .chain(iterations)
+            .chain(generations)
+            .chain(states)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
 /// Reads the record at `path`, which is the file itself or its run folder.
 ///
 /// Only a regular file is read: a device may never end.
@@ -209,6 +236,8 @@ pub enum ParseError {
         found.major, found.minor
     )]
     Schema { found: Schema },
+    #[error("line 1 has windows that cannot be: {0}")]
+    Windows(String),
     #[error("line {line} is broken: {reason}; restore the file, or delete that line")]
     Line { line: usize, reason: String },
     #[error("line {line} does not fit the lines before it: {reason}; restore the file")]
@@ -234,8 +263,16 @@ fn parse_bytes(bytes: &[u8]) -> Result<Record, ParseError> {
         lines.pop();
     }
     let (first, rest) = lines.split_first().ok_or(ParseError::NoCompleteLine)?;
+    let start = parse_start(first)?;
+    if !DEVICES.contains(&start.config.device.as_str()) {
+        notices.push(format!(
+            "the device `{}` is none that this build knows ({}), and nothing is assumed about it",
+            start.config.device,
+            DEVICES.join(", ")
+        ));
+    }
     let mut record = Record {
-        start: parse_start(first)?,
+        start,
         phases: Vec::new(),
         iterations: Vec::new(),
         generations: Vec::new(),
@@ -277,11 +314,14 @@ fn parse_start(line: &[u8]) -> Result<Start, ParseError> {
     if found.major != SCHEMA.major || found.minor > SCHEMA.minor {
         return Err(ParseError::Schema { found });
     }
-    match serde_json::from_slice(line) {
-        Ok(Event::Start(start)) => Ok(*start),
-        Ok(_) => Err(no_start("it holds another event".to_owned())),
-        Err(error) => Err(no_start(error_text(&error))),
-    }
+    let start = match serde_json::from_slice(line) {
+        Ok(Event::Start(start)) => *start,
+        Ok(_) => return Err(no_start("it holds another event".to_owned())),
+        Err(error) => return Err(no_start(error_text(&error))),
+    };
+    window::validate(&start.config.windows, start.config.iterations)
+        .map_err(|error| ParseError::Windows(error.to_string()))?;
+    Ok(start)
 }
 
 /// Adds an event that has to fit the ones before it.
@@ -289,25 +329,24 @@ fn add(record: &mut Record, event: Event) -> Result<(), String> {
     if record.end.is_some() {
         return Err("the record has ended already".to_owned());
     }
+    let (begins, ends) = span(&event)?;
     match event {
         Event::Start(_) => return Err("it starts a second record".to_owned()),
         Event::Phase(phase) => record.phases.push(phase),
         Event::Iteration(iteration) => {
-            let (expected, not_before) = match record.iterations.last() {
-                Some(last) => (u64::from(last.iteration) + 1, last.start_ns),
-                None => (1, 0),
-            };
+            let last = record.iterations.last();
+            let expected = last.map_or(1, |last| u64::from(last.iteration) + 1);
             if u64::from(iteration.iteration) != expected {
                 return Err(format!(
                     "iteration {} stands where {expected} has to follow",
                     iteration.iteration
                 ));
             }
-            if iteration.start_ns < not_before {
+            let not_before = last.map_or(0, Iteration::end_ns);
+            if begins < not_before {
                 return Err(format!(
-                    "iteration {expected} starts at {} ns, before the one that precedes it \
-                     ({not_before} ns)",
-                    iteration.start_ns
+                    "iteration {expected} starts at {begins} ns, before the one that precedes it \
+                     ended ({not_before} ns)"
                 ));
             }
             record.iterations.push(iteration);
@@ -323,9 +362,39 @@ fn add(record: &mut Record, event: Event) -> Result<(), String> {
             record.generations.push(generation);
         }
         Event::MachineState(state) => record.states.push(state),
-        Event::End(end) => record.end = Some(end),
+        Event::End(end) => {
+            let latest = record.latest_ns();
+            if ends < latest {
+                return Err(format!(
+                    "the run ends at {ends} ns, before its last event did ({latest} ns)"
+                ));
+            }
+            record.end = Some(end);
+        }
     }
     Ok(())
+}
+
+/// When an event began and ended, in nanoseconds since process start.
+fn span(event: &Event) -> Result<(u64, u64), String> {
+    let lasting = |start: u64, parts: &[u64]| {
+        let end = parts.iter().try_fold(start, |sum, &ns| sum.checked_add(ns));
+        end.map(|end| (start, end))
+            .ok_or_else(|| format!("its times add up to more than {} ns", u64::MAX))
+    };
+    match event {
+        Event::Start(_) => Ok((0, 0)),
+        Event::Phase(it) => lasting(it.start_ns, &[it.wall_ns]),
+        Event::Iteration(it) => lasting(it.start_ns, &[it.data_ns, it.step_ns]),
+        Event::Generation(it) => {
+            lasting(it.start_ns, &[it.wall_ns])?;
+            // The parts are summed elsewhere.
+            lasting(it.first_token_ns, &it.token_ns)
+                .map(|_| (it.start_ns, it.start_ns + it.wall_ns))
+        }
+        Event::MachineState(it) => Ok((it.at_ns, it.at_ns)),
+        Event::End(it) => Ok((it.wall_ns, it.wall_ns)),
+    }
 }
 
 /// The error with its column; the line is the record's own.
@@ -588,6 +657,77 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_cannot_be_are_errors() {
+        let with = |name: &str, number: &str| {
+            let text = text(&[start_event(), Event::Iteration(iteration(1))]);
+            let (before, after) = text.split_once(name).unwrap();
+            let end = after.find([',', '}']).unwrap();
+            format!("{before}{name}{number}{}", &after[end..])
+        };
+        let refused = |name: &str, number: &str, reason: &str| {
+            let error = parse(&with(name, number)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("line 2 {reason}")), "{error}");
+        };
+        assert!(parse(&with("\"step_ns\":", "7")).is_ok());
+        let step = "\"step_ns\":";
+        refused(
+            step,
+            "-7",
+            "is broken: invalid value: integer `-7`, expected u64",
+        );
+        refused(
+            step,
+            "1e30",
+            "is broken: invalid type: floating point `1e+30`, expected u64",
+        );
+        refused(
+            step,
+            "18446744073709551616",
+            "is broken: invalid type: floating point",
+        );
+        refused(
+            step,
+            "18446744073709551615",
+            "does not fit the lines before it: its times add up",
+        );
+        refused(
+            "\"rows\":",
+            "4294967296",
+            "is broken: invalid value: integer `4294967296`",
+        );
+        refused(
+            "\"active_bytes\":",
+            "null",
+            "is broken: invalid type: null, expected u64",
+        );
+    }
+
+    #[test]
+    fn windows_that_cannot_be_are_an_error() {
+        let mut start = start();
+        start.config.windows = window::parse("1-2,2-9").unwrap();
+        check_error(
+            &text(&[Event::Start(Box::new(start))]),
+            "line 1 has windows that cannot be: window 2-9 ends past the last iteration, which \
+             is 6; end it at 6 or earlier, or run at least 9 iterations",
+        );
+    }
+
+    #[test]
+    fn an_unknown_device_is_said() {
+        let mut start = start();
+        start.config.device = "npu".to_owned();
+        let record = parse(&text(&[Event::Start(Box::new(start))])).unwrap();
+        assert_eq!(
+            record.notices,
+            [
+                "the device `npu` is none that this build knows (cpu, gpu), and nothing is assumed \
+              about it"
+            ]
+        );
+    }
+
+    #[test]
     fn a_field_that_a_later_build_added_is_ignored() {
         let text = text(&[start_event(), end_event()]).replace("}\n", ",\"later\":[1]}\n");
         assert_eq!(text.matches("later").count(), 2);
@@ -654,7 +794,19 @@ mod tests {
                 }),
             ],
             3,
-            "iteration 2 starts at 9999 ns, before the one that precedes it (10000 ns)",
+            "iteration 2 starts at 9999 ns, before the one that precedes it ended (11200 ns)",
+        );
+        check(
+            &[
+                Event::Iteration(iteration(1)),
+                Event::End(End {
+                    status: Status::Complete,
+                    reason: None,
+                    wall_ns: 11_199,
+                }),
+            ],
+            3,
+            "the run ends at 11199 ns, before its last event did (11200 ns)",
         );
         let mut generation = generation(400, &[100, 110]);
         generation.token_ids.push(9);
