@@ -14,8 +14,9 @@ use mlx_rs::{
 use crate::{
     Error, Result,
     cache::{Cache, ConvState, KvCache, LayerCache},
-    config::{LayerKind, Shape},
+    config::{LayerKind, LinearSpec, Shape},
     lora::{Adapters, Pass},
+    mlx,
     weights::Tensors,
 };
 
@@ -43,12 +44,13 @@ enum Mixer {
 }
 
 struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    /// `q_proj`, `k_proj` and `v_proj`.
+    qkv: Linear,
     out_proj: Linear,
     q_layernorm: Array,
     k_layernorm: Array,
+    /// Lengths are padded to a multiple of this where gradients pass through.
+    gradient_multiple: i32,
 }
 
 struct ShortConv {
@@ -60,15 +62,17 @@ struct ShortConv {
 }
 
 struct FeedForward {
-    w1: Linear,
-    w3: Linear,
+    w1_w3: Linear,
     w2: Linear,
 }
 
+/// Linear modules of one input, side by side in one matrix: one product does for all of them.
 struct Linear {
-    /// Place among all linear modules of the model; adapters are found by it.
+    /// Place of the first among all linear modules of the model; adapters are found by it.
     slot: usize,
-    /// `[inputs, outputs]`: transposed once here instead of at every call.
+    /// Where the outputs of each module end.
+    ends: Vec<i32>,
+    /// `[inputs, outputs of all]`: transposed once here instead of at every call.
     weight: Array,
     bias: Option<Array>,
 }
@@ -84,34 +88,32 @@ impl Lfm2 {
             let missing = || Error::Invalid(format!("tensor {name} is missing"));
             tensors.remove(name).ok_or_else(missing)
         };
+        let embed_tokens = take("model.embed_tokens.weight")?;
+        let gradient_multiple = mlx::attention_gradient_multiple(embed_tokens.dtype());
         let mut slot = 0;
         let mut layers = Vec::with_capacity(shape.layers.len());
         for (index, &kind) in shape.layers.iter().enumerate() {
             let layer = format!("model.layers.{index}");
             // In the order of `Shape::linears`, by which `lora` counts the same slots.
+            let specs = shape.linears(kind);
+            let mut rest = specs.as_slice();
             let mut linears = Vec::new();
-            for spec in shape.linears(kind) {
-                let name = format!("{layer}.{}", spec.module);
-                linears.push(Linear {
-                    slot,
-                    weight: take(&format!("{name}.weight"))?.transpose()?,
-                    bias: spec
-                        .bias
-                        .then(|| take(&format!("{name}.bias")))
-                        .transpose()?,
-                });
-                slot += 1;
+            for modules in joined(kind) {
+                let (here, after) = rest.split_at(modules);
+                let take = |part: &str| take(&format!("{layer}.{part}"));
+                linears.push(Linear::new(slot, here, take)?);
+                slot += modules;
+                rest = after;
             }
             let mut linears = linears.into_iter();
             let mut next = || linears.next().expect("one linear for every field");
             let mixer = match kind {
                 LayerKind::Attention => Mixer::Attention(Attention {
-                    q_proj: next(),
-                    k_proj: next(),
-                    v_proj: next(),
+                    qkv: next(),
                     out_proj: next(),
                     q_layernorm: take(&format!("{layer}.self_attn.q_layernorm.weight"))?,
                     k_layernorm: take(&format!("{layer}.self_attn.k_layernorm.weight"))?,
+                    gradient_multiple,
                 }),
                 LayerKind::ShortConv => Mixer::Conv(ShortConv {
                     in_proj: next(),
@@ -128,13 +130,11 @@ impl Lfm2 {
                 mixer,
                 ffn_norm: take(&format!("{layer}.ffn_norm.weight"))?,
                 feed_forward: FeedForward {
-                    w1: next(),
-                    w3: next(),
+                    w1_w3: next(),
                     w2: next(),
                 },
             });
         }
-        let embed_tokens = take("model.embed_tokens.weight")?;
         Ok(Self {
             dtype: embed_tokens.dtype(),
             lm_head: embed_tokens.transpose()?,
@@ -189,13 +189,19 @@ impl Lfm2 {
                 }
             }
             let specs = self.shape.linears(self.shape.layers[index]);
-            for (spec, linear) in specs.iter().zip(layer.linears()) {
-                put(
-                    &format!("{}.weight", spec.module),
-                    &linear.weight.transpose()?,
-                );
-                if let Some(bias) = &linear.bias {
-                    put(&format!("{}.bias", spec.module), bias);
+            let mut specs = specs.iter();
+            for linear in layer.linears() {
+                let mut start = 0;
+                for (&end, spec) in linear.ends.iter().zip(specs.by_ref()) {
+                    let weight = linear.weight.transpose()?.try_index(start..end)?;
+                    put(&format!("{}.weight", spec.module), &weight);
+                    if let Some(bias) = &linear.bias {
+                        put(
+                            &format!("{}.bias", spec.module),
+                            &bias.try_index(start..end)?,
+                        );
+                    }
+                    start = end;
                 }
             }
         }
@@ -275,13 +281,21 @@ impl Lfm2 {
     }
 }
 
+/// How many neighbours in [`Shape::linears`] share an input, and so one matrix.
+fn joined(kind: LayerKind) -> [usize; 4] {
+    match kind {
+        LayerKind::Attention => [3, 1, 2, 1],
+        LayerKind::ShortConv => [1, 1, 2, 1],
+    }
+}
+
 impl Layer {
     /// In the order of [`Shape::linears`].
     fn linears(&self) -> Vec<&Linear> {
-        let FeedForward { w1, w3, w2 } = &self.feed_forward;
+        let FeedForward { w1_w3, w2 } = &self.feed_forward;
         match &self.mixer {
-            Mixer::Attention(a) => vec![&a.q_proj, &a.k_proj, &a.v_proj, &a.out_proj, w1, w3, w2],
-            Mixer::Conv(c) => vec![&c.in_proj, &c.out_proj, w1, w3, w2],
+            Mixer::Attention(a) => vec![&a.qkv, &a.out_proj, w1_w3, w2],
+            Mixer::Conv(c) => vec![&c.in_proj, &c.out_proj, w1_w3, w2],
         }
     }
 }
@@ -296,25 +310,41 @@ impl Attention {
         cache: Option<&mut KvCache>,
         offset: i32,
     ) -> MlxResult<Array> {
+        let asked = x.dim(1);
+        let multiple = match lora {
+            Some(pass) if pass.differentiates(self.qkv.slot) => self.gradient_multiple,
+            _ => 1,
+        };
+        // Positions after the last change nothing before them: attention is causal.
+        let padding = (multiple - asked % multiple) % multiple;
+        let padded;
+        let x = match (padding, &cache) {
+            (1.., None) => {
+                padded = ops::pad(x, &[(0, 0), (0, padding), (0, 0)][..], None, None)?;
+                &padded
+            }
+            _ => x,
+        };
         let (rows, length, d) = (x.dim(0), x.dim(1), shape.head_dim);
         let heads = |projected: Array, count: i32| projected.reshape(&[rows, length, count, d]);
         let rope = |states: Array| {
             let states = states.transpose_axes(&[0, 2, 1, 3])?;
             fast::rope(&states, d, false, shape.rope_theta, 1.0, offset, None)
         };
-        let queries = heads(self.q_proj.forward(x, lora)?, shape.heads)?;
+        let [queries, keys, values] = self.qkv.split(x, lora)?;
+        let queries = heads(queries, shape.heads)?;
         let queries = rope(fast::rms_norm(
             &queries,
             Some(&self.q_layernorm),
             shape.norm_eps,
         )?)?;
-        let keys = heads(self.k_proj.forward(x, lora)?, shape.kv_heads)?;
+        let keys = heads(keys, shape.kv_heads)?;
         let keys = rope(fast::rms_norm(
             &keys,
             Some(&self.k_layernorm),
             shape.norm_eps,
         )?)?;
-        let values = heads(self.v_proj.forward(x, lora)?, shape.kv_heads)?;
+        let values = heads(values, shape.kv_heads)?;
         let values = values.transpose_axes(&[0, 2, 1, 3])?;
 
         let (keys, values) = match cache {
@@ -326,9 +356,12 @@ impl Attention {
         // The scale as mlx-lm rounds it: computed in f64.
         let scale = f64::from(d).powf(-0.5) as f32;
         let output = fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
-        let output = output
+        let mut output = output
             .transpose_axes(&[0, 2, 1, 3])?
             .reshape(&[rows, length, -1])?;
+        if length > asked {
+            output = output.try_index((.., ..asked, ..))?;
+        }
         self.out_proj.forward(&output, lora)
     }
 }
@@ -367,23 +400,67 @@ impl ShortConv {
 impl FeedForward {
     /// SwiGLU. `x`: `[B, L, D]`.
     fn forward(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<Array> {
-        let gate = self.w1.forward(x, lora)?;
+        let [gate, up] = self.w1_w3.split(x, lora)?;
         // Not nn::silu: it compiles a function anew at every call.
         let gate = gate.multiply(ops::sigmoid(&gate)?)?;
-        self.w2
-            .forward(&gate.multiply(self.w3.forward(x, lora)?)?, lora)
+        self.w2.forward(&gate.multiply(up)?, lora)
     }
 }
 
 impl Linear {
-    /// `[.., inputs]` to `[.., outputs]`, with the adapter of this slot where there is one.
-    fn forward(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<Array> {
-        let y = match &self.bias {
-            Some(bias) => ops::addmm(bias, x, &self.weight, None, None)?,
-            None => x.matmul(&self.weight)?,
+    /// `take` gives a layer's tensor by its name in the layer: `[outputs, inputs]` or `[outputs]`.
+    fn new(
+        slot: usize,
+        modules: &[LinearSpec],
+        mut take: impl FnMut(&str) -> Result<Array>,
+    ) -> Result<Self> {
+        let mut join = |part: &str| -> Result<Array> {
+            let tensor = |spec: &LinearSpec| take(&format!("{}.{part}", spec.module));
+            let mut parts = modules.iter().map(tensor).collect::<Result<Vec<_>>>()?;
+            let joined = match parts.len() {
+                1 => parts.remove(0),
+                _ => ops::concatenate(&parts, 0)?,
+            };
+            // The parts are no longer needed, and would double the memory.
+            joined.eval()?;
+            Ok(joined)
         };
+        let ends = modules.iter().scan(0, |end, spec| {
+            *end += spec.outputs;
+            Some(*end)
+        });
+        Ok(Self {
+            slot,
+            ends: ends.collect(),
+            weight: join("weight")?.transpose()?,
+            bias: modules[0].bias.then(|| join("bias")).transpose()?,
+        })
+    }
+
+    /// `[.., inputs]` to `[.., outputs]` of the only module, with its adapter where there is one.
+    fn forward(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<Array> {
+        self.adapted(0, x, self.product(x)?, lora)
+    }
+
+    /// `[.., inputs]` to `[.., outputs]` of every module, each with its adapter.
+    fn split<const N: usize>(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<[Array; N]> {
+        let parts = ops::split_at_indices(self.product(x)?, &self.ends[..N - 1], -1)?;
+        let adapted = parts.into_iter().enumerate();
+        let adapted = adapted.map(|(module, y)| self.adapted(module, x, y, lora));
+        let all = adapted.collect::<MlxResult<Vec<_>>>()?;
+        Ok(all.try_into().expect("as many parts as modules"))
+    }
+
+    fn product(&self, x: &Array) -> MlxResult<Array> {
+        match &self.bias {
+            Some(bias) => ops::addmm(bias, x, &self.weight, None, None),
+            None => x.matmul(&self.weight),
+        }
+    }
+
+    fn adapted(&self, module: usize, x: &Array, y: Array, lora: Option<&Pass>) -> MlxResult<Array> {
         match lora {
-            Some(pass) => pass.apply(self.slot, x, y),
+            Some(pass) => pass.apply(self.slot + module, x, y),
             None => Ok(y),
         }
     }
@@ -431,4 +508,65 @@ pub fn sequence_logits(
     let logits = model.logits(&tokens, pass.as_ref(), cache)?.try_index(0)?;
     logits.eval()?;
     Ok(logits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        data::{Batch, Counts},
+        load::{self, EMBEDDED},
+        lora::LoraConfig,
+        train,
+    };
+
+    #[test]
+    fn padding_within_attention_changes_neither_loss_nor_gradients() {
+        let (_session, _) = mlx::Session::start(Some(mlx::DeviceKind::Cpu)).unwrap();
+        let parts = || load::parts(EMBEDDED, Dtype::Float32, 0).unwrap();
+        let model = |multiple| {
+            let mut model = Lfm2::new(parts().shape, parts().tensors).unwrap();
+            for layer in &mut model.layers {
+                if let Mixer::Attention(attention) = &mut layer.mixer {
+                    attention.gradient_multiple = multiple;
+                }
+            }
+            model
+        };
+        let config = LoraConfig {
+            rank: 4,
+            scale: 2.0,
+            dropout: 0.0,
+            layers: None,
+            targets: vec!["all".into()],
+        };
+        let mut adapters = Adapters::new(&parts().shape, config, 0).unwrap();
+        // B begins at zero, and nothing would reach A.
+        let halves = adapters
+            .params()
+            .iter()
+            .map(|p| p.add(Array::from_f32(0.01)).unwrap());
+        adapters.set_params(halves.collect());
+        let ids: Vec<i32> = (0..41).collect();
+        let batch = Batch {
+            tokens: Array::from_slice(&ids, &[1, 41]),
+            bounds: Array::from_slice(&[0, 40], &[1, 2]),
+            counts: Counts {
+                rows: 1,
+                real_tokens: 41,
+                padded_tokens: 40,
+                loss_tokens: 40,
+            },
+        };
+        let results = |multiple| {
+            let model = model(multiple);
+            let mut all = train::gradients(&model, &adapters, &batch).unwrap();
+            let loss = train::evaluate(&model, &adapters, &batch).unwrap();
+            all.push(Array::from_f32(loss));
+            all
+        };
+        for (padded, plain) in results(64).iter().zip(results(1)) {
+            assert!(padded.all_close(plain, 1e-4, 1e-7, None).unwrap());
+        }
+    }
 }

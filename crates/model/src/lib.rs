@@ -16,12 +16,14 @@
 //! | [`train`] | one optimizer step |
 //! | [`generate`] | prefill and decode |
 //! | [`load`] | presets, the embedded default, and model folders |
+//! | [`export`] | model and batches as files, for another program to do the same work |
 //! | [`mlx`] | what mlx-rs does not wrap; the only `unsafe` of this crate |
 
 pub mod cache;
 pub mod config;
 pub mod data;
 mod error;
+pub mod export;
 pub mod generate;
 pub mod lfm2;
 pub mod load;
@@ -37,3 +39,10 @@ pub use mlx_rs::{Array, Dtype};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// For the whole process, MLX and its libraries included: a step makes and drops thousands of
+/// small objects, many of them on another thread than the one that made them, where glibc's
+/// allocator takes a quarter of the host's time.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

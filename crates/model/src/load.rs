@@ -22,8 +22,9 @@ pub const EMBEDDED_DATA: &str = include_str!("../embedded/train.jsonl");
 
 /// Its `config.json`.
 pub const EMBEDDED_CONFIG: &str = include_str!("../embedded/config.json");
-const EMBEDDED_TOKENIZER: &str = include_str!("../embedded/tokenizer.json");
-const EMBEDDED_TOKENIZER_CONFIG: &str = include_str!("../embedded/tokenizer_config.json");
+pub(crate) const EMBEDDED_TOKENIZER: &str = include_str!("../embedded/tokenizer.json");
+pub(crate) const EMBEDDED_TOKENIZER_CONFIG: &str =
+    include_str!("../embedded/tokenizer_config.json");
 const EMBEDDED_WEIGHTS: &[u8] = include_bytes!("../embedded/model.safetensors");
 
 /// The shape of a published model, to be run with random weights.
@@ -86,17 +87,33 @@ pub enum Source {
 ///
 /// An unknown name, or anything wrong with the folder's files.
 pub fn load(name: &str, dtype: Dtype, seed: u64) -> Result<Loaded> {
-    let loaded = if name == EMBEDDED {
+    let loaded = assemble(parts(name, dtype, seed)?)?;
+    // What loading used on the way belongs to no measurement.
+    Memory::clear_cache()?;
+    Memory::reset_peak()?;
+    Ok(loaded)
+}
+
+/// What a model is put together from.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    /// Text of `config.json`.
+    pub(crate) config: String,
+    pub(crate) shape: Shape,
+    pub(crate) tensors: Tensors,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) source: Source,
+}
+
+/// The parts of the model that [`load`] would load.
+pub(crate) fn parts(name: &str, dtype: Dtype, seed: u64) -> Result<Parts> {
+    if name == EMBEDDED {
         embedded(dtype)
     } else if let Some(preset) = PRESETS.iter().find(|p| p.name == name) {
         random(preset, dtype, seed)
     } else {
         folder(Path::new(name), dtype)
-    }?;
-    // What loading used on the way belongs to no measurement.
-    Memory::clear_cache()?;
-    Memory::reset_peak()?;
-    Ok(loaded)
+    }
 }
 
 /// The embedded tokenizer.
@@ -114,7 +131,7 @@ pub fn embedded_tokenizer() -> Result<Tokenizer> {
     )
 }
 
-fn embedded(dtype: Dtype) -> Result<Loaded> {
+fn embedded(dtype: Dtype) -> Result<Parts> {
     let shape = Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")?;
     let specs = shape.tensors();
     let (tensors, sha256) = weights::load_bytes(
@@ -123,18 +140,17 @@ fn embedded(dtype: Dtype) -> Result<Loaded> {
         &specs,
         dtype,
     )?;
-    let source = Source::Embedded { sha256 };
-    assemble(
-        EMBEDDED,
-        EMBEDDED_CONFIG,
+    Ok(Parts {
+        name: EMBEDDED.to_owned(),
+        config: EMBEDDED_CONFIG.to_owned(),
         shape,
         tensors,
-        embedded_tokenizer()?,
-        source,
-    )
+        tokenizer: embedded_tokenizer()?,
+        source: Source::Embedded { sha256 },
+    })
 }
 
-fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Loaded> {
+fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Parts> {
     let shape = Shape::from_json(preset.config, preset.name)?;
     let mut tensors = Tensors::new();
     for spec in shape.tensors() {
@@ -143,15 +159,14 @@ fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Loaded> {
         let array = to_dtype(&values, &spec.shape, dtype)?;
         tensors.insert(spec.name, array);
     }
-    let source = Source::Random { seed };
-    assemble(
-        preset.name,
-        preset.config,
+    Ok(Parts {
+        name: preset.name.to_owned(),
+        config: preset.config.to_owned(),
         shape,
         tensors,
-        embedded_tokenizer()?,
-        source,
-    )
+        tokenizer: embedded_tokenizer()?,
+        source: Source::Random { seed },
+    })
 }
 
 /// Rounds on the host, so that the bits do not depend on the device.
@@ -174,7 +189,7 @@ fn to_dtype(values: &[f32], shape: &[i32], dtype: Dtype) -> Result<Array> {
     })
 }
 
-fn folder(dir: &Path, dtype: Dtype) -> Result<Loaded> {
+fn folder(dir: &Path, dtype: Dtype) -> Result<Parts> {
     let path = dir.join("config.json");
     if !path.is_file() {
         let presets: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
@@ -196,14 +211,14 @@ fn folder(dir: &Path, dtype: Dtype) -> Result<Loaded> {
         .file_name()
         .unwrap_or(canonical.as_os_str())
         .to_string_lossy();
-    assemble(
-        &name,
-        &config,
+    Ok(Parts {
+        name: name.into_owned(),
+        config,
         shape,
         tensors,
         tokenizer,
-        Source::Files { sha256 },
-    )
+        source: Source::Files { sha256 },
+    })
 }
 
 /// End tokens of `generation_config.json`, which go before those of `config.json`, as in mlx-lm.
@@ -227,30 +242,29 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
     ids.map_err(|problem| Error::config(&file, problem))
 }
 
-fn assemble(
-    name: &str,
-    config: &str,
-    shape: Shape,
-    tensors: Tensors,
-    tokenizer: Tokenizer,
-    source: Source,
-) -> Result<Loaded> {
-    let weight_bytes = tensors.values().map(|t| t.nbytes() as u64).sum();
-    // The tokenizer's own end token counts beside the config's, which presets do not share.
-    let mut eos_ids = match source {
-        Source::Random { .. } => Vec::new(),
-        _ => shape.eos_token_ids.clone(),
-    };
-    eos_ids.extend(tokenizer.eos_id());
-    eos_ids.sort_unstable();
-    eos_ids.dedup();
+fn assemble(parts: Parts) -> Result<Loaded> {
     Ok(Loaded {
-        name: name.to_owned(),
-        model: Rc::new(Lfm2::new(shape, tensors)?),
-        tokenizer,
-        source,
-        config_sha256: sha256_hex(config.as_bytes()),
-        weight_bytes,
-        eos_ids,
+        weight_bytes: parts.tensors.values().map(|t| t.nbytes() as u64).sum(),
+        eos_ids: parts.eos_ids(),
+        name: parts.name,
+        model: Rc::new(Lfm2::new(parts.shape, parts.tensors)?),
+        tokenizer: parts.tokenizer,
+        source: parts.source,
+        config_sha256: sha256_hex(parts.config.as_bytes()),
     })
+}
+
+impl Parts {
+    /// Tokens that end generation: the tokenizer's own counts beside the config's, which presets
+    /// do not share.
+    pub(crate) fn eos_ids(&self) -> Vec<u32> {
+        let mut ids = match self.source {
+            Source::Random { .. } => Vec::new(),
+            _ => self.shape.eos_token_ids.clone(),
+        };
+        ids.extend(self.tokenizer.eos_id());
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path};
 
-use mlx_rs::{Array, Dtype, error::Result as MlxResult, random};
+use mlx_rs::{Array, Dtype, error::Result as MlxResult, ops, ops::indexing::TryIndexOp, random};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -186,6 +186,23 @@ impl Adapters {
         Ok(true)
     }
 
+    /// All parameters one after another, `[trainable parameters]`.
+    pub(crate) fn flat(&self) -> MlxResult<Array> {
+        flatten(&self.params)
+    }
+
+    /// Views of the parameters in what [`Adapters::flat`] returns.
+    pub(crate) fn parts(&self, flat: &Array) -> MlxResult<Vec<Array>> {
+        let mut start = 0;
+        let mut part = |param: &Array| {
+            let end = start + param.size() as i32;
+            let view = flat.try_index(start..end)?.reshape(param.shape());
+            start = end;
+            view
+        };
+        self.params.iter().map(&mut part).collect()
+    }
+
     /// Replaces the parameters by others of the same shapes.
     pub(crate) fn set_params(&mut self, params: Vec<Array>) {
         debug_assert_eq!(params.len(), self.params.len());
@@ -230,16 +247,7 @@ impl Adapters {
         key: Option<&Array>,
     ) -> MlxResult<Pass<'a>> {
         let dropout = match key {
-            Some(key) if self.config.dropout > 0.0 => {
-                let mut keys = Vec::with_capacity(self.specs.len());
-                let mut next = key.clone();
-                for _ in &self.specs {
-                    let (rest, key) = random::split(&next, 2)?;
-                    keys.push(key);
-                    next = rest;
-                }
-                Some(keys)
-            }
+            Some(key) if self.config.dropout > 0.0 => Some(self.keys(key)?),
             _ => None,
         };
         Ok(Pass {
@@ -248,6 +256,17 @@ impl Adapters {
             scale: Array::from_f32(self.config.scale as f32),
             dropout,
         })
+    }
+
+    /// A key for every adapter. They differ in their second word only: Threefry, which makes the
+    /// numbers, is a cipher, and gives independent ones for whatever keys that differ.
+    fn keys(&self, key: &Array) -> MlxResult<Vec<Array>> {
+        let count = self.specs.len() as u32;
+        let words = (0..count).flat_map(|index| [0, index.wrapping_mul(KEY_STEP)]);
+        let words = Array::from_slice(&words.collect::<Vec<_>>(), &[count as i32, 2]);
+        let keys = key.add(words)?;
+        let row = |index| keys.try_index(index..index + 1)?.reshape(&[2]);
+        (0..count as i32).map(row).collect()
     }
 
     /// `scale * (B^T A^T)` `[outputs, inputs]` of every adapter, as mlx-lm fuses it.
@@ -282,6 +301,12 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Whether gradients pass through the module of `slot` while these adapters are trained:
+    /// they do from the first adapter on.
+    pub(crate) fn differentiates(&self, slot: usize) -> bool {
+        slot >= self.adapters.specs[0].slot
+    }
+
     /// Adds the adapter of `slot` to `y`, the module's own output for `x`.
     pub(crate) fn apply(&self, slot: usize, x: &Array, y: Array) -> MlxResult<Array> {
         let Some(index) = self.adapters.by_slot[slot] else {
@@ -296,13 +321,25 @@ impl Pass<'_> {
         y.add(update.as_dtype(x.dtype())?)
     }
 
-    /// Inverted dropout, in the type of `x`.
+    /// Inverted dropout, rescaled in the type of `x` and returned in f32.
     fn drop(&self, x: &Array, key: &Array) -> MlxResult<Array> {
         let keep = 1.0 - self.adapters.config.dropout;
-        let mask = random::bernoulli(&Array::from_f32(keep as f32), x.shape(), key)?;
+        // Rescaled before it is dropped, so that modules of one input share this in a compiled step.
         let rescale = Array::from_f32((1.0 / keep) as f32).as_dtype(x.dtype())?;
-        x.multiply(mask.as_dtype(x.dtype())?)?.multiply(rescale)
+        let rescaled = x.multiply(rescale)?.as_dtype(Dtype::Float32)?;
+        let kept = random::bernoulli(&Array::from_f32(keep as f32), x.shape(), key)?;
+        ops::select(kept, rescaled, Array::from_f32(0.0))
     }
+}
+
+/// Odd, so that no two of the first 2^32 multiples agree; large, so that the keys of neighbouring
+/// seeds do not meet.
+const KEY_STEP: u32 = 0x9e37_79b9;
+
+/// Arrays one after another, `[size of all]`.
+pub(crate) fn flatten(arrays: &[Array]) -> MlxResult<Array> {
+    let rows = arrays.iter().map(|array| array.reshape(&[-1]));
+    ops::concatenate(&rows.collect::<MlxResult<Vec<_>>>()?, 0)
 }
 
 fn tensor_specs(specs: &[AdapterSpec], rank: u32) -> Vec<TensorSpec> {

@@ -15,7 +15,13 @@ use mlx_rs::{
     transforms::{compile::compile, value_and_grad_with_argnums},
 };
 
-use crate::{Error, Result, data::Batch, lfm2::Lfm2, lora::Adapters, mlx};
+use crate::{
+    Error, Result,
+    data::Batch,
+    lfm2::Lfm2,
+    lora::{self, Adapters},
+    mlx,
+};
 
 /// Optimizer and its constants. No bias correction, as is MLX's default.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +61,7 @@ type StepFn = Box<dyn FnMut(&[Array]) -> MlxResult<Vec<Array>>>;
 /// Trains adapters on a model whose own weights stay as they are.
 pub struct Trainer {
     adapters: Adapters,
-    /// Parameters, first moments and second moments, each in the adapters' order, then the key.
+    /// All parameters one after another, their first and second moments, and the key of the step.
     state: Vec<Array>,
     step: StepFn,
     clear_cache: bool,
@@ -81,13 +87,10 @@ impl Trainer {
         seed: u64,
         options: StepOptions,
     ) -> Result<Self> {
-        let mut state = adapters.params().to_vec();
-        for _moment in ["first", "second"] {
-            for param in adapters.params() {
-                state.push(ops::zeros_like(param)?);
-            }
-        }
-        state.push(random::key(seed)?);
+        let params = adapters.flat()?;
+        let moments = [ops::zeros_like(&params)?, ops::zeros_like(&params)?];
+        let [first, second] = moments;
+        let state = vec![params, first, second, random::key(seed)?];
         mlx::fence(&state)?;
 
         let template = adapters.clone();
@@ -131,7 +134,8 @@ impl Trainer {
     /// The adapters as trained so far.
     pub fn adapters(&self) -> Adapters {
         let mut adapters = self.adapters.clone();
-        adapters.set_params(self.state[..adapters.params().len()].to_vec());
+        let params = adapters.parts(&self.state[0]);
+        adapters.set_params(params.expect("the state holds every parameter"));
         adapters
     }
 
@@ -150,47 +154,32 @@ impl Trainer {
     }
 }
 
-/// From `[params.., first moments.., second moments.., key, tokens, bounds]` to the successors of
-/// all but the last two, then the loss.
+/// From `[params, first moments, second moments, key, tokens, bounds]` to the successors of all but
+/// the last two, then the loss.
 fn step(
     model: &Lfm2,
     adapters: &Adapters,
     optimizer: Optimizer,
     inputs: &[Array],
 ) -> MlxResult<Vec<Array>> {
-    let count = adapters.params().len();
-    let [key, tokens, bounds] = &inputs[3 * count..] else {
+    let [params, first, second, key, tokens, bounds] = inputs else {
         return Err(Exception::custom(
-            "a step takes a key, tokens and bounds after its state",
+            "a step takes parameters, two moments, a key, tokens and bounds",
         ));
     };
-    let (next_key, dropout_key) = random::split(key, 2)?;
-    let (loss, gradients) = loss_and_gradients(
-        model,
-        adapters,
-        &inputs[..count],
-        (tokens, bounds),
-        Some(&dropout_key),
-    )?;
-
-    let mut params = Vec::with_capacity(3 * count + 2);
-    let (mut firsts, mut seconds) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    for (index, gradient) in gradients.iter().enumerate() {
-        let moments = (&inputs[count + index], &inputs[2 * count + index]);
-        let (param, first, second) = optimizer.update(&inputs[index], gradient, moments)?;
-        params.push(param);
-        firsts.push(first);
-        seconds.push(second);
-    }
-    params.append(&mut firsts);
-    params.append(&mut seconds);
-    params.push(next_key);
-    params.push(loss);
-    Ok(params)
+    let parts = adapters.parts(params)?;
+    let (loss, gradients) =
+        loss_and_gradients(model, adapters, &parts, (tokens, bounds), Some(key))?;
+    // The optimizer works on all parameters at once: as many kernels as for one of them.
+    let gradient = lora::flatten(&gradients)?;
+    let (params, first, second) = optimizer.update(params, &gradient, (first, second))?;
+    // The first word of the key counts the steps; `lora` varies the second.
+    let next_key = key.add(Array::from_slice(&[1_u32, 0], &[2]))?;
+    Ok(vec![params, first, second, next_key, loss])
 }
 
 impl Optimizer {
-    /// One parameter's successor and its moments', all f32.
+    /// The parameters' successors and those of their moments, all f32.
     fn update(
         &self,
         param: &Array,

@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "mlx-rs wraps neither synchronize nor device info nor version"
+    reason = "mlx-rs wraps neither synchronize nor device info nor version nor compile mode"
 )]
 
 use std::{
@@ -18,6 +18,17 @@ pub(super) fn synchronize() {
     // do about a failed wait at the end of a program.
     unsafe {
         let _ = mlx_sys::mlx_synchronize_default();
+    }
+}
+
+pub(super) fn set_kernel_fusion(on: bool) {
+    let mode = match on {
+        true => mlx_sys::mlx_compile_mode__MLX_COMPILE_MODE_ENABLED,
+        false => mlx_sys::mlx_compile_mode__MLX_COMPILE_MODE_NO_FUSE,
+    };
+    // SAFETY: takes no pointer; it sets one variable of MLX, which cannot fail.
+    unsafe {
+        let _ = mlx_sys::mlx_set_compile_mode(mode);
     }
 }
 
