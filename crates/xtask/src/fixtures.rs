@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::process::{command, loud, quiet, root, step};
 
-/// Creates the Python environment, then runs the two scripts of `fixtures/`.
+/// Creates the Python environment, then runs the three scripts of `fixtures/`.
 ///
 /// # Errors
 /// Python, an install or a script failed; a script's own output is shown.
@@ -33,7 +33,11 @@ pub(crate) fn fixtures() -> Result<()> {
             .current_dir(&root),
         )
     })?;
-    for script in ["fixtures/make_oracle.py", "fixtures/make_embedded.py"] {
+    for script in [
+        "fixtures/make_oracle.py",
+        "fixtures/make_embedded.py",
+        "fixtures/make_statistics.py",
+    ] {
         println!("  {script}");
         loud(command(&python, [script]).current_dir(&root))?;
     }

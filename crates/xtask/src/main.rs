@@ -11,6 +11,7 @@ mod bindings;
 mod check_mac;
 mod fixtures;
 mod native_config;
+mod peers;
 mod platform;
 mod prerequisites;
 mod process;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::peers::Peer;
 use crate::setup::{Backend, Blas};
 
 /// Set-up of native MLX, and every command a contributor needs.
@@ -61,6 +63,11 @@ enum Verb {
     },
     /// Regenerate the golden fixtures and the embedded model with pinned Python.
     Fixtures,
+    /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
+    Peers {
+        /// Only this one.
+        peer: Option<Peer>,
+    },
     /// Write `bindings.rs`; set-up calls this with libclang's place in the environment.
     #[command(hide = true)]
     Bindings {
@@ -88,6 +95,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test => verify::test(),
         Verb::CheckMac { require } => check_mac::check_mac(require),
         Verb::Fixtures => fixtures::fixtures(),
+        Verb::Peers { peer } => peers::peers(peer),
         Verb::Bindings {
             mlx_c,
             output,
