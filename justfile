@@ -28,9 +28,17 @@ run *args:
 report *args:
     cargo xtask report {{args}}
 
+# Plant faults, and see whether each is found and nothing else.
+selftest *args:
+    cargo run --release --package lfmark -- selftest {{args}}
+
 # Regenerate the golden fixtures and the embedded model (Python).
 fixtures:
     cargo xtask fixtures
+
+# Install the programs that `lfmark versus` compares with (Python).
+peers *args:
+    cargo xtask peers {{args}}
 
 # Type-check for Apple silicon, from Linux.
 check-mac *args:

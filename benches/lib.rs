@@ -1,8 +1,8 @@
-//! What the benchmarks share: the embedded model, ready to step, and a synthetic record.
+//! What the benchmarks share: the embedded model, ready to step, and synthetic records.
 
-use std::fmt::Write as _;
-
-use metrics::store::{self, Record};
+use metrics::engine::{self, Truth};
+use metrics::record::{Event, Start};
+use metrics::store::Record;
 use model::{
     Result,
     data::{BatchOptions, Batches, Dataset, Order},
@@ -57,33 +57,53 @@ pub fn training(loaded: &Loaded, compile: bool) -> Result<(Trainer, Batches)> {
     Ok((trainer, batches))
 }
 
-/// A record of this many iterations, as text: the first line of a real run, and steps of about
-/// 20 ms that differ from each other without any randomness.
-pub fn record_text(iterations: u32) -> String {
-    let mut text = include_str!("start.jsonl").trim_end().to_owned();
-    let mut start_ns = 1_000_000_000_u64;
-    for iteration in 1..=iterations {
-        // A multiplicative hash spreads the steps between 19 and 21 ms.
-        let step_ns = 19_000_000 + u64::from(iteration.wrapping_mul(2_654_435_761)) % 2_000_000;
-        let _ = write!(
-            text,
-            "\n{{\"event\":\"iteration\",\"iteration\":{iteration},\"start_ns\":{start_ns},\
-             \"data_ns\":20000,\"step_ns\":{step_ns},\"rows\":1,\"real_tokens\":70,\
-             \"padded_tokens\":96,\"loss_tokens\":70,\"loss\":5.5,\"active_bytes\":6000000,\
-             \"cache_bytes\":8000000,\"peak_bytes\":14000000,\"footprint_bytes\":48000000,\
-             \"swap_bytes\":0}}"
-        );
-        start_ns += step_ns + 50_000;
-    }
-    text.push('\n');
-    text
-}
-
-/// The same, read back.
+/// A synthetic record of this many iterations, as text: steps of 20 ms with noise of 1 %.
 ///
 /// # Panics
 ///
-/// If the committed first line is not of the current schema.
+/// If an event cannot be written as JSON, which every event can.
+pub fn record_text(iterations: u32) -> String {
+    let mut text = String::new();
+    let mut append = |event: &Event| {
+        text += &serde_json::to_string(event).expect("an event is JSON");
+        text.push('\n');
+    };
+    append(&Event::Start(Box::new(start(iterations))));
+    each_event(iterations, &mut append);
+    text
+}
+
+/// The same record without the way through its text, which for a million iterations takes more
+/// memory than the record.
 pub fn record(iterations: u32) -> Record {
-    store::parse(&record_text(iterations)).expect("the committed first line is of this schema")
+    let mut record = Record {
+        start: start(iterations),
+        phases: Vec::new(),
+        iterations: Vec::with_capacity(iterations as usize),
+        generations: Vec::new(),
+        states: Vec::new(),
+        end: None,
+        notices: Vec::new(),
+    };
+    each_event(iterations, &mut |event| match event {
+        Event::Phase(phase) => record.phases.push(*phase),
+        Event::Iteration(iteration) => record.iterations.push(*iteration),
+        Event::MachineState(state) => record.states.push(state.clone()),
+        Event::End(end) => record.end = Some(end.clone()),
+        Event::Start(_) | Event::Generation(_) => {}
+    });
+    record
+}
+
+/// The first line of these records, which name their device as synthetic.
+pub fn start(iterations: u32) -> Start {
+    engine::start("bench", iterations)
+}
+
+fn each_event(iterations: u32, on_event: &mut dyn FnMut(&Event)) {
+    let run = engine::run(&Truth::steady(iterations), 1, &mut |event| {
+        on_event(event);
+        Ok(())
+    });
+    run.expect("nothing is written");
 }

@@ -1,14 +1,15 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf, time::Duration};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
-use metrics::measure::SystemClock;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use metrics::{measure::SystemClock, record::Member};
+use report::Template;
 
 use crate::{
     cmd,
     exit::{Failure, TABLE},
-    options::{ModelOptions, Options},
+    options::{ModelOptions, Options, Thresholds},
 };
 
 /// Fine-tune and run LFM2 with LoRA on MLX, and report what was measured.
@@ -37,11 +38,26 @@ enum Command {
     /// Fine-tune, generate, measure, and write a run folder with its report.
     #[command(allow_negative_numbers = true)]
     Run(Box<RunArgs>),
-    /// Write the report of a run folder anew from its record.
-    Report(ReportArgs),
+    /// Measure how far identical runs lie apart on this machine, and store it for comparisons.
+    #[command(allow_negative_numbers = true)]
+    Noise(Box<NoiseArgs>),
+    /// Write a run's model, adapters and batches as files, so that other programs can do the same
+    /// work.
+    #[command(allow_negative_numbers = true)]
+    Export(Box<ExportArgs>),
+    /// Measure lfmark and other programs at the same work, in turn, in fresh processes.
+    #[command(allow_negative_numbers = true)]
+    Versus(Box<VersusArgs>),
+    /// Write the report of a run folder, or of a set of runs, anew from the records.
+    Report(Box<ReportArgs>),
+    /// Check whether the figures of a run, or of a document of claims, can be true together.
+    Audit(AuditArgs),
     /// Generate text, and show how fast.
     #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
+    /// Plant faults in synthetic runs, and see whether each is found and nothing else.
+    #[command(allow_negative_numbers = true)]
+    Selftest(SelftestArgs),
     /// List the models that need no download.
     Models,
 }
@@ -55,16 +71,208 @@ pub(crate) struct RunArgs {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) set: SetArgs,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// How a report is written.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct Presentation {
+    /// Formats to write beside the Markdown report, which is always written.
+    #[arg(
+        long = "format",
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Report"
+    )]
+    pub(crate) formats: Vec<Format>,
+    /// Tera template for the Markdown report, in place of lfmark's own (FORMAT.md).
+    #[arg(long, value_name = "FILE", help_heading = "Report", value_parser = template)]
+    pub(crate) template: Option<Template>,
+}
+
+impl Presentation {
+    pub(crate) fn has(&self, format: Format) -> bool {
+        self.formats.contains(&format)
+    }
+
+    /// Whether it suits a set of runs, whose figures and samples are those of its runs.
+    pub(crate) fn check_set(&self) -> Result<(), Failure> {
+        let problem = match self
+            .formats
+            .iter()
+            .find(|it| matches!(it, Format::Json | Format::Csv))
+        {
+            Some(Format::Json) => "--format json is of a single run; --json prints a set's figures",
+            Some(_) => "--format csv is of a single run; give it with each run of the set",
+            None if self.template.is_some() => "--template is for the report of a single run",
+            None => return Ok(()),
+        };
+        Err(Failure::Usage(problem.to_owned()))
+    }
+}
+
+/// A format of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// report.md, and its charts as SVG.
+    Markdown,
+    /// report.html, one page with everything in it.
+    Html,
+    /// report.json, every derived value.
+    Json,
+    /// samples.csv and tokens.csv, the raw samples.
+    Csv,
+    /// The charts as PNG too.
+    Png,
+}
+
+fn template(path: &str) -> Result<Template, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read it: {error}"))?;
+    Template::parse(path, &text).map_err(|error| error.to_string())
+}
+
+/// Several runs instead of one.
+#[derive(ClapArgs)]
+pub(crate) struct SetArgs {
+    /// Start this many fresh processes of every arm, one after another, and report them together.
+    #[arg(long, value_name = "N", help_heading = "Repeats", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeats: Option<u32>,
+    /// TOML file of the settings in which an arm differs, and of `program` where it is another
+    /// build of lfmark; give it several times to compare with the first one.
+    #[arg(
+        long = "arm",
+        value_name = "FILE",
+        help_heading = "Repeats",
+        requires = "repeats"
+    )]
+    pub(crate) arms: Vec<PathBuf>,
+    /// Noise floor to judge the arms with [default: the stored one of this machine and work].
+    #[arg(long, value_name = "FILE", help_heading = "Repeats", requires = "arms")]
+    pub(crate) noise: Option<PathBuf>,
+    /// Longest wait for the machine before each process [default: 300].
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help_heading = "Repeats",
+        requires = "repeats"
+    )]
+    cool_down_limit: Option<u32>,
+    /// The run's place among several, for the record; given by the process that starts them.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
+    pub(crate) member: Option<Member>,
+}
+
+fn member(json: &str) -> Result<Member, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+/// Longest wait for the machine, in seconds, where none is given.
+const COOL_DOWN_LIMIT: u32 = 300;
+
+impl SetArgs {
+    /// Whether fresh processes are to be started, rather than this one be measured.
+    pub(crate) fn is_set(&self) -> bool {
+        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty()
+    }
+
+    pub(crate) fn cool_down_limit(&self) -> Duration {
+        Duration::from_secs(self.cool_down_limit.unwrap_or(COOL_DOWN_LIMIT).into())
+    }
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct NoiseArgs {
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create for the runs [default: reports/<time>-<model>-noise].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Identical processes to measure, one after another.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) repeats: u32,
+    /// Longest wait for the machine before each process.
+    #[arg(long, value_name = "SECONDS", default_value_t = COOL_DOWN_LIMIT)]
+    pub(crate) cool_down_limit: u32,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ExportArgs {
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to write.
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct VersusArgs {
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create [default: reports/<time>-<model>-versus].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to measure: names of files in peers/, the first to compare with.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "lfmark,mlx-lm,torch-eager,torch-compiled"
+    )]
+    pub(crate) arms: Vec<String>,
+    /// Fresh processes of every arm.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeats: u32,
+    /// Longest wait for the machine before each process [default: 300].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) cool_down_limit: Option<u32>,
+    #[command(flatten)]
     pub(crate) options: Options,
 }
 
 #[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
-    /// Run folder, or its record.jsonl.
+    /// Run folder, its record.jsonl, or the folder of a set of runs.
     pub(crate) run: PathBuf,
     /// Folder to write the report to [default: the run folder].
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// TOML file of thresholds to judge by, in place of those recorded with the run.
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
+    pub(crate) rules: Option<Thresholds>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct SelftestArgs {
+    /// Instead, measure how often verdicts are right, in this many simulations of each fault and
+    /// ten times as many where there is none.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) simulations: Option<u32>,
+    /// Folder for the records and their reports, or for the table of the simulations.
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Ends with 0 where nothing fails, and with 1 where a check or a claim does. \
+                        What is unsupported or cannot be told does not fail."
+)]
+pub(crate) struct AuditArgs {
+    /// Run folder, its record.jsonl, or a document of claims (FORMAT.md).
+    pub(crate) path: PathBuf,
 }
 
 #[derive(ClapArgs)]
@@ -108,8 +316,13 @@ impl Args {
     pub(crate) fn run(self, clock: SystemClock) -> Result<(), Failure> {
         match self.command {
             Command::Run(args) => cmd::run::run(*args, self.output, clock),
+            Command::Noise(args) => cmd::noise::run(*args, self.output, clock),
+            Command::Export(args) => cmd::export::run(*args, self.output),
+            Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),
+            Command::Audit(args) => cmd::audit::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),
+            Command::Selftest(args) => cmd::selftest::run(&args, self.output),
             Command::Models => cmd::models::run(self.output),
         }
     }

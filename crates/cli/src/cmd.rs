@@ -1,6 +1,12 @@
 //! One file a command; each has one `run`.
 
+pub(crate) mod audit;
+pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod models;
+pub(crate) mod noise;
+pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod selftest;
+pub(crate) mod versus;

@@ -5,8 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-/// Shown by `lfmark --help`. Codes 3 to 6 belong to comparisons, and are listed so that no other
-/// meaning is ever given to them.
+/// Shown by `lfmark --help`. Codes 3 to 6 belong to a command that passes judgement on a change,
+/// and are listed so that no other meaning is ever given to them. `run --repeats` and `noise` end
+/// with 0 when everything was measured, and a noise floor that cannot be used is a usage error.
 pub(crate) const TABLE: &str = "\
 Exit codes:
   0  ok
@@ -26,6 +27,8 @@ pub(crate) enum Failure {
     Error(anyhow::Error),
     /// The run ended early, and has been reported; the sentence says why.
     Incomplete(String),
+    /// What was to be compared did different work; the sentence says where.
+    NotComparable(String),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -47,6 +50,7 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Error(error)) => (1, format!("{error:#}")),
         Err(Failure::Incomplete(reason)) => (1, reason),
+        Err(Failure::NotComparable(reason)) => (6, reason),
         Err(Failure::Usage(problem)) => (
             2,
             format!("{problem}\n\nFor more information, try '--help'."),

@@ -42,7 +42,7 @@ impl Generator<'_> {
     ) -> anyhow::Result<Generation> {
         Memory::reset_peak()?;
         let start_ns = self.clock.now_ns();
-        let ids = self.tokenize(prompt)?;
+        let ids = tokenize(self.loaded, &self.config, prompt)?;
 
         let before_ns = self.clock.now_ns();
         let model = &self.loaded.model;
@@ -102,7 +102,7 @@ impl Generator<'_> {
     pub(crate) fn warm_up(&self, prompts: &[Prompt]) -> anyhow::Result<()> {
         let mut lengths = Vec::new();
         for prompt in prompts {
-            let ids = self.tokenize(prompt)?;
+            let ids = tokenize(self.loaded, &self.config, prompt)?;
             if lengths.contains(&ids.len()) || (self.stop)() {
                 continue;
             }
@@ -116,15 +116,20 @@ impl Generator<'_> {
         }
         Ok(())
     }
+}
 
-    fn tokenize(&self, prompt: &Prompt) -> anyhow::Result<Vec<u32>> {
-        let tokenizer = &self.loaded.tokenizer;
-        Ok(match prompt {
-            Prompt::Ids(ids) => ids.to_vec(),
-            Prompt::Text(text) if self.config.chat_template && tokenizer.has_chat_template() => {
-                tokenizer.encode_chat(&[Message::new("user", text)], None, true)?
-            }
-            Prompt::Text(text) => tokenizer.encode_prompt(text)?,
-        })
-    }
+/// The token ids of a prompt, with the chat template around it where that is wanted and there.
+pub(crate) fn tokenize(
+    loaded: &Loaded,
+    config: &GenerationConfig,
+    prompt: &Prompt,
+) -> anyhow::Result<Vec<u32>> {
+    let tokenizer = &loaded.tokenizer;
+    Ok(match prompt {
+        Prompt::Ids(ids) => ids.to_vec(),
+        Prompt::Text(text) if config.chat_template && tokenizer.has_chat_template() => {
+            tokenizer.encode_chat(&[Message::new("user", text)], None, true)?
+        }
+        Prompt::Text(text) => tokenizer.encode_prompt(text)?,
+    })
 }

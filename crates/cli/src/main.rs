@@ -7,7 +7,9 @@ mod exit;
 mod generation;
 mod options;
 mod output;
+mod png;
 mod progress;
+mod prompts;
 mod workload;
 
 use std::{process::ExitCode, time::Instant};

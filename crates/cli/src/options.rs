@@ -3,28 +3,25 @@
 //! A flag goes before the file, and the file before the default. What leaves this module needs
 //! nothing but the device and the model to be complete.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use metrics::{
     record::{GenerationConfig, WindowSpec},
+    rules::{Group, Rules},
     window,
 };
 use model::{
     Dtype, data::Order, generate::Sampling, load::EMBEDDED, lora::LoraConfig, mlx::DeviceKind,
     train::Optimizer,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::exit::Failure;
-
-/// The prompts of a run that names none.
-const PROMPTS: [&str; 3] = [
-    "What is artificial intelligence?",
-    "Explain machine learning in simple terms.",
-    "How do neural networks work?",
-];
+use crate::{
+    exit::Failure,
+    prompts::{self, Prompt},
+};
 
 /// Which model, and where it runs.
 #[derive(Args, Clone, Debug, Default)]
@@ -43,7 +40,7 @@ pub(crate) struct ModelOptions {
 
 /// Every setting of `lfmark run`. Flags and TOML keys have the same names.
 // The first three stand here once more because serde cannot both flatten and refuse unknown keys.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct Options {
     /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
@@ -145,6 +142,15 @@ pub(crate) struct Options {
     #[arg(long = "prompt", value_name = "TEXT", help_heading = "Generation")]
     #[serde(rename = "prompt")]
     pub(crate) prompts: Option<Vec<String>>,
+    /// JSON file of prompts with checks of what is generated for them (FORMAT.md).
+    #[arg(
+        long = "prompts",
+        value_name = "FILE",
+        help_heading = "Generation",
+        conflicts_with = "prompts"
+    )]
+    #[serde(rename = "prompts")]
+    pub(crate) prompt_file: Option<PathBuf>,
     /// Generate nothing after training [default: false].
     #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_generation: Option<bool>,
@@ -163,9 +169,54 @@ pub(crate) struct Options {
     /// Give prompts to the model as they are [default: false].
     #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_chat_template: Option<bool>,
+
+    /// TOML file of thresholds to judge the run by, and to record with it
+    /// [default: see METHODOLOGY.md].
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read, help_heading = "Verdicts")]
+    pub(crate) rules: Option<Thresholds>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+/// Thresholds by table and name, as in a TOML file: `[leak]` with `most-levels = 4`. Others stay
+/// as they are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Thresholds(BTreeMap<String, BTreeMap<String, f64>>);
+
+impl Thresholds {
+    /// Reads a TOML file of thresholds, and checks them.
+    pub(crate) fn read(path: &str) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|e| format!("cannot read it: {e}"))?;
+        let thresholds: Self = toml::from_str(&text).map_err(|e| e.to_string())?;
+        thresholds.over(Rules::default())?;
+        Ok(thresholds)
+    }
+
+    /// The rules with these thresholds in place of their own.
+    pub(crate) fn over(&self, mut rules: Rules) -> Result<Rules, String> {
+        for (table, thresholds) in &self.0 {
+            let group = Group::ALL.into_iter().find(|group| group.name() == table);
+            let group = group.ok_or_else(|| {
+                let known = Group::ALL.map(Group::name).join(", ");
+                format!("`{table}` is no table of thresholds; there are {known}")
+            })?;
+            for (name, value) in thresholds {
+                rules.set(group, name, *value).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(rules)
+    }
+
+    /// These thresholds, and the other's where these have none.
+    fn or(self, other: Self) -> Self {
+        let mut merged = other;
+        for (table, thresholds) in self.0 {
+            merged.0.entry(table).or_default().extend(thresholds);
+        }
+        merged
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DtypeName {
     F32,
@@ -191,14 +242,14 @@ impl DtypeName {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DeviceName {
     Cpu,
     Gpu,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compile {
     Auto,
@@ -206,7 +257,7 @@ pub(crate) enum Compile {
     Off,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerName {
     Adam,
@@ -253,6 +304,7 @@ pub(crate) struct Plan {
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: LoraPlan,
     pub(crate) generation: GenerationConfig,
+    pub(crate) rules: Rules,
 }
 
 #[derive(Clone, Debug)]
@@ -288,6 +340,16 @@ impl LoraPlan {
 }
 
 impl Plan {
+    /// Whether MLX compiles the whole step. By default not on the CPU, where MLX does that with the
+    /// system's C++ compiler, which costs more seconds than it gains.
+    pub(crate) fn compiles(&self, device: DeviceKind) -> bool {
+        match self.compile {
+            Compile::On => true,
+            Compile::Off => false,
+            Compile::Auto => device == DeviceKind::Gpu,
+        }
+    }
+
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             temperature: self.generation.temperature,
@@ -306,6 +368,12 @@ impl Options {
             let problem = e.to_string();
             Failure::Usage(format!("{}: {}", path.display(), problem.trim_end()))
         })
+    }
+
+    /// These settings, and those of a file where these have none.
+    pub(crate) fn with_file(self, file: Option<&Path>) -> Result<Self, Failure> {
+        let file = file.map(Self::read).transpose()?;
+        Ok(self.or(file.unwrap_or_default()))
     }
 
     /// These settings, and the other's where these have none.
@@ -339,16 +407,23 @@ impl Options {
             lora_layers,
             lora_targets,
             prompts,
+            prompt_file,
             no_generation,
             max_tokens,
             temperature,
             top_p,
             ignore_eos,
             no_chat_template,
+            rules,
         } = self;
         // Alpha and scale are two names of one setting.
         let (lora_alpha, lora_scale) = match (lora_alpha, lora_scale) {
             (None, None) => (other.lora_alpha, other.lora_scale),
+            given => given,
+        };
+        // And so are prompts and a file of them.
+        let (prompts, prompt_file) = match (prompts, prompt_file) {
+            (None, None) => (other.prompts, other.prompt_file),
             given => given,
         };
         Self {
@@ -378,13 +453,18 @@ impl Options {
             lora_dropout: lora_dropout.or(other.lora_dropout),
             lora_layers: lora_layers.or(other.lora_layers),
             lora_targets: lora_targets.or(other.lora_targets),
-            prompts: prompts.or(other.prompts),
+            prompts,
+            prompt_file,
             no_generation: no_generation.or(other.no_generation),
             max_tokens: max_tokens.or(other.max_tokens),
             temperature: temperature.or(other.temperature),
             top_p: top_p.or(other.top_p),
             ignore_eos: ignore_eos.or(other.ignore_eos),
             no_chat_template: no_chat_template.or(other.no_chat_template),
+            rules: match (rules, other.rules) {
+                (Some(these), Some(others)) => Some(these.or(others)),
+                (these, others) => these.or(others),
+            },
         }
     }
 
@@ -405,15 +485,18 @@ impl Options {
             (Some(scale), None) => scale,
             (None, alpha) => alpha.unwrap_or(2.0 * f64::from(rank)) / f64::from(rank),
         };
-        let prompts = match self.no_generation {
-            Some(true) => Vec::new(),
-            _ => self
-                .prompts
-                .clone()
-                .unwrap_or_else(|| PROMPTS.map(str::to_owned).to_vec()),
+        let prompts = match (&self.prompts, &self.prompt_file) {
+            (Some(_), Some(_)) => return Err(usage("give prompt or prompts, not both".into())),
+            _ if self.no_generation == Some(true) => Vec::new(),
+            (Some(texts), None) => texts.iter().cloned().map(Prompt::unchecked).collect(),
+            (None, Some(path)) => prompts::read(path)?,
+            (None, None) => prompts::default(),
         };
+        let (prompts, checks): (_, Vec<_>) =
+            prompts.into_iter().map(|it| (it.prompt, it.checks)).unzip();
         let generation = GenerationConfig {
             prompts,
+            checks: Some(checks),
             max_tokens: at_least_one("max-tokens", self.max_tokens.unwrap_or(100))?,
             temperature: self.temperature.unwrap_or(0.0),
             top_p: self.top_p.unwrap_or(1.0),
@@ -446,6 +529,11 @@ impl Options {
                     .unwrap_or_else(|| vec!["q_proj".into(), "v_proj".into()]),
             },
             generation,
+            rules: self
+                .rules
+                .unwrap_or_default()
+                .over(Rules::default())
+                .map_err(|e| usage(format!("rules: {e}")))?,
             data: self.data,
             model: ModelOptions {
                 model: self.model,
@@ -561,7 +649,14 @@ mod tests {
             (16, 2.0, 0.05, Some(8))
         );
         assert_eq!(plan.lora.for_layers(5).layers, Some(5));
-        assert_eq!(plan.generation.prompts, PROMPTS);
+        assert_eq!(
+            plan.generation.prompts,
+            [
+                "What is artificial intelligence?",
+                "Explain machine learning in simple terms.",
+                "How do neural networks work?",
+            ]
+        );
     }
 
     #[test]
@@ -575,6 +670,29 @@ mod tests {
         let plan = flags.or(file).resolve().unwrap();
         assert_eq!((plan.iterations, plan.seed), (9, 3));
         assert_eq!(plan.lora.for_layers(16).scale, 5.0);
+        let file: Options = toml::from_str("prompts = \"not-there.json\"").unwrap();
+        let flags = Options {
+            prompts: Some(vec!["Why?".to_owned()]),
+            ..Options::default()
+        };
+        let plan = flags.or(file).resolve().unwrap();
+        assert_eq!(plan.generation.prompts, ["Why?"]);
+    }
+
+    #[test]
+    fn thresholds_are_set_one_by_one() {
+        let toml = "[rules.leak]\nmost-levels = 4\npower = 0.9\n[rules.steadiness]\nseparation = 1";
+        let file: Options = toml::from_str(toml).unwrap();
+        let flags = Options {
+            rules: Some(toml::from_str("[leak]\npower = 0.95").unwrap()),
+            ..Options::default()
+        };
+        let mut expected = Rules::default();
+        expected.leak.most_levels = 4;
+        expected.leak.power = 0.95;
+        expected.steadiness.separation = 1.0;
+        assert_eq!(flags.or(file).resolve().unwrap().rules, expected);
+        assert_eq!(resolve("").unwrap().rules, Rules::default());
     }
 
     #[test]
@@ -591,6 +709,7 @@ mod tests {
         check("batch-size = 0", "batch-size is 0");
         check("lora-rank = 0", "lora-rank is 0");
         check("lora-alpha = 1\nlora-scale = 1", "not both");
+        check("prompt = [\"a\"]\nprompts = \"b\"", "not both");
         check("lora-alpha = nan", "the LoRA scale is NaN");
         check("learning-rate = 1e39", "learning-rate is 1");
         check("lora-dropout = 1", "lora-dropout is 1; it must be from 0");
@@ -605,5 +724,18 @@ mod tests {
         check("max-seq-length = 1", "at least 2");
         check("learning-rte = 1", "unknown field `learning-rte`");
         check("optimizer = \"sgd\"", "unknown variant `sgd`");
+        check(
+            "[rules.leak]\npower = 1",
+            "rules: leak.power is 1; it must be from 0.5 to below 1",
+        );
+        check(
+            "[rules.leak]\nmost_levels = 4",
+            "rules: leak.most_levels is no threshold; leak has fewest-readings",
+        );
+        check(
+            "[rules.leaks]\npower = 0.9",
+            "rules: `leaks` is no table of thresholds; there are steadiness, leak, comparison",
+        );
+        check("[rules.leak]\npower = \"high\"", "expected f64");
     }
 }

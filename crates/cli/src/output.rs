@@ -1,13 +1,17 @@
 //! What the program prints, and the reports it writes.
 
-use std::{fs, io, io::Write, path::Path};
+use std::{collections::BTreeSet, fs, io, io::Write, path::Path};
 
 use anyhow::Context;
-use metrics::{store::Record, summary::summarize};
-use report::{Rendered, units};
+use metrics::{store::Record, summary::Summary};
+use report::{File, Rendered, ReportError, units};
 use serde_json::{Value, json};
 
-use crate::exit::Failure;
+use crate::{
+    args::{Format, Presentation},
+    exit::Failure,
+    png,
+};
 
 /// Prints a line on stdout. A reader that has gone away is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -28,47 +32,125 @@ pub(crate) fn message(quiet: bool, text: &str) {
 }
 
 /// Renders a record and writes its files, in place of those of an earlier report.
-pub(crate) fn write_report(record: &Record, dir: &Path) -> anyhow::Result<()> {
-    let rendered = report::render(record)?;
-    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    for name in report::file_names() {
-        // A chart that this record has no data for must not be left from another one.
-        if rendered.get(name).is_none() {
-            let stale = dir.join(name);
-            if stale.is_file() {
-                fs::remove_file(&stale)
-                    .with_context(|| format!("cannot remove {}", stale.display()))?;
-            }
-        }
+pub(crate) fn write_report(
+    record: &Record,
+    summary: &Summary,
+    presentation: &Presentation,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let rendered = match &presentation.template {
+        None => report::render_summary(record, summary).map_err(anyhow::Error::from)?,
+        Some(template) => match report::render_template(record, summary, template) {
+            Err(ReportError::Own(error)) => return Err(Failure::Usage(error.to_string())),
+            rendered => rendered.map_err(anyhow::Error::from)?,
+        },
+    };
+    let mut others = Vec::new();
+    let mut add = |name, text: Option<String>| {
+        others.extend(text.map(|text| File { name, text }));
+    };
+    if presentation.has(Format::Json) {
+        let json = report::render_json(record, summary).context("cannot write JSON")?;
+        add(report::JSON, Some(json));
     }
-    write_files(&rendered, dir)
+    if presentation.has(Format::Csv) {
+        let samples = report::render_samples(record).context("cannot write CSV")?;
+        add(report::SAMPLES, samples);
+        let tokens = report::render_tokens(record).context("cannot write CSV")?;
+        add(report::TOKENS, tokens);
+    }
+    Ok(write(&rendered, others, presentation, dir)?)
 }
 
-fn write_files(rendered: &Rendered, dir: &Path) -> anyhow::Result<()> {
-    for file in &rendered.files {
-        let path = dir.join(file.name);
-        fs::write(&path, &file.text).with_context(|| {
+/// Writes the report of a set of runs, in place of an earlier one.
+pub(crate) fn write_set(
+    rendered: &Rendered,
+    presentation: &Presentation,
+    dir: &Path,
+) -> anyhow::Result<()> {
+    write(rendered, Vec::new(), presentation, dir)
+}
+
+/// Writes a rendered report as Markdown and what else was asked for, and removes what an earlier
+/// report left.
+fn write(
+    rendered: &Rendered,
+    others: Vec<File>,
+    presentation: &Presentation,
+    dir: &Path,
+) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    // Beside no earlier report, files of such names are somebody's own.
+    let replaces = dir.join(report::REPORT).is_file();
+    let mut written: BTreeSet<String> = BTreeSet::new();
+    let mut put = |name: String, bytes: &[u8]| {
+        let path = dir.join(&name);
+        written.insert(name);
+        fs::write(&path, bytes).with_context(|| {
             format!(
                 "cannot write {}; the record is safe, and `lfmark report` writes the report anew",
                 path.display()
             )
-        })?;
+        })
+    };
+    for file in rendered.files.iter().chain(&others) {
+        put(file.name.to_owned(), file.text.as_bytes())?;
+    }
+    if presentation.has(Format::Html) {
+        put(
+            report::HTML.to_owned(),
+            report::render_html(rendered).as_bytes(),
+        )?;
+    }
+    if presentation.has(Format::Png) {
+        let fonts = png::fonts()?;
+        for chart in &rendered.files[1..] {
+            let png = png::encode(&chart.text, &fonts);
+            let png = png.with_context(|| format!("cannot draw {} as PNG", chart.name))?;
+            put(png_name(chart.name), &png)?;
+        }
+    }
+    // What this report does not have must not be left from another one.
+    let stale = every_name().filter(|name| replaces && !written.contains(name));
+    for path in stale
+        .map(|name| dir.join(name))
+        .filter(|path| path.is_file())
+    {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
 
+/// Every name that a file of a report can have.
+fn every_name() -> impl Iterator<Item = String> {
+    let rendered = report::file_names().chain(report::set_file_names());
+    let charts = rendered
+        .filter(|name| name.ends_with(".svg"))
+        .collect::<Vec<_>>();
+    let pngs = charts.iter().map(|name| png_name(name)).collect::<Vec<_>>();
+    let others = [report::HTML, report::JSON, report::SAMPLES, report::TOKENS];
+    charts
+        .into_iter()
+        .chain(others)
+        .map(str::to_owned)
+        .chain(pngs)
+}
+
+fn png_name(chart: &str) -> String {
+    format!("{}.png", chart.trim_end_matches(".svg"))
+}
+
 /// The result of a run for machines: where it is, and everything derived from it.
-pub(crate) fn run_json(record: &Record, dir: &Path) -> Value {
+pub(crate) fn run_json(summary: &Summary, dir: &Path) -> Value {
     json!({
         "run": dir.display().to_string(),
         "report": dir.join(report::REPORT).display().to_string(),
-        "summary": summarize(record),
+        "summary": summary,
     })
 }
 
 /// The result of a run in a few lines.
-pub(crate) fn run_text(record: &Record, dir: &Path) -> String {
-    let summary = summarize(record);
+pub(crate) fn run_text(summary: &Summary, presentation: &Presentation, dir: &Path) -> String {
     let mut lines = Vec::new();
     if let Some(training) = &summary.training {
         let rate =
@@ -92,9 +174,16 @@ pub(crate) fn run_text(record: &Record, dir: &Path) -> String {
                 .map_or("not measured".into(), units::duration)
         ));
     }
-    lines.push(format!(
-        "report      {}",
-        dir.join(report::REPORT).display()
-    ));
+    if let (Some(judged), Some(growth)) = (&summary.steadiness, &summary.memory.growth) {
+        lines.push(format!(
+            "verdicts    step times: {}, memory: {}",
+            judged.verdict.word(),
+            growth.verdict.word()
+        ));
+    }
+    let html = presentation.has(Format::Html).then_some(report::HTML);
+    for name in [report::REPORT].into_iter().chain(html) {
+        lines.push(format!("report      {}", dir.join(name).display()));
+    }
     lines.join("\n")
 }

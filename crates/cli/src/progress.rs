@@ -8,6 +8,16 @@ use report::units;
 
 use crate::output;
 
+/// A bar that counts to `total`; nothing where stderr is no terminal or `quiet` is set.
+pub(crate) fn counted(total: u64, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    if quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent} %  {eta} left");
+    bar.with_style(style.expect("the template is fixed"))
+}
+
 /// Shows the training's progress; nothing where stderr is no terminal or `quiet` is set.
 pub(crate) struct Progress {
     bar: ProgressBar,

@@ -10,8 +10,8 @@
 
 mod bootstrap;
 mod estimate;
-mod ranks;
 pub mod simulation;
+mod spread;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::rules::ComparisonRules;
+pub use crate::stats::rank::MannWhitney;
+use crate::stats::rank::mann_whitney;
 use estimate::{Estimate, Moments};
-pub use ranks::MannWhitney;
+pub use spread::{Spread, spread};
 
 /// Confidence of the intervals that are shown unadjusted.
 const SHOWN_LEVEL: f64 = 0.95;
@@ -462,7 +464,8 @@ impl<'a> Tested<'a> {
                 SHOWN_LEVEL,
             )
             .map(|bounds| Interval::of_logs(bounds, SHOWN_LEVEL)),
-            mann_whitney: ranks::mann_whitney(&values(baseline), &values(candidate)),
+            mann_whitney: mann_whitney(&values(candidate), &values(baseline))
+                .expect("arms hold finite values"),
             hedges_g: deciding.and_then(|_| estimate::hedges_g(self.baseline, self.candidate)),
             equivalence: deciding.map(|estimate| Equivalence {
                 interval: Interval::of_logs(estimate.interval(tost_level), tost_level),

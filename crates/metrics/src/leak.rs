@@ -3,19 +3,21 @@
 //! Peaks cannot tell: a cumulative maximum only ever rises. Judged are the readings of what is in
 //! use after each iteration, each series by itself; [`verdict`] then puts them together.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::rules::LeakRules;
 use crate::stats;
 use crate::stats::dependence::inflation;
-use crate::stats::rank::{mann_whitney, pettitt};
-use crate::stats::trend::{mann_kendall, theil_sen};
+use crate::stats::rank::{pettitt, superiority};
+use crate::stats::trend::{TheilSen, bootstrap_reach, mann_kendall, theil_sen};
 use crate::steadiness::{reduce, warm_up};
 
 /// What the memory of a run did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "MemoryVerdict")]
 pub enum Verdict {
     /// Grew with every iteration.
     Leak,
@@ -29,7 +31,7 @@ pub enum Verdict {
 }
 
 /// How one series of readings grew, after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Growth {
     /// Any but [`Verdict::CacheGrowth`], which takes more than one series.
     pub verdict: Verdict,
@@ -37,13 +39,27 @@ pub struct Growth {
     pub cropped: usize,
     /// Theil-Sen slope in bytes per iteration; `None` for too few readings.
     pub slope: Option<f64>,
-    /// Holds the slope with the confidence of the rules.
+    /// Holds the slope with the confidence of the rules; decides. That of
+    /// [`Method::Bootstrap`], unless another method was asked for.
     pub interval: Option<(f64, f64)>,
+    /// The same by [`Method::Sen`].
+    pub sen_interval: Option<(f64, f64)>,
     /// The smallest leak, in bytes per iteration, that this run would have found with the power
     /// of the rules.
     pub smallest_visible: Option<f64>,
     /// Of the last level of a staircase over the first, in bytes.
     pub staircase_bytes: Option<f64>,
+}
+
+/// Where the interval of a slope comes from. Both give Sen's order statistics of the slopes of all
+/// pairs; they differ in how far chance is taken to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A block bootstrap of what the slope leaves, see [`bootstrap_reach`].
+    Bootstrap,
+    /// The normal approximation, its variance widened by the [`inflation`] of what the slope
+    /// leaves.
+    Sen,
 }
 
 /// Bytes per iteration as MiB per 1,000 iterations.
@@ -54,9 +70,14 @@ pub fn mib_per_thousand(bytes_per_iteration: f64) -> f64 {
 /// Judges readings of (iteration, bytes) in their order.
 ///
 /// More than 500 readings are reduced to medians, as times are. A ramp at the beginning is
-/// cropped as slow times are, at most one half. The interval of the slope is Sen's, widened by the
-/// autocorrelation that the better of a line and a staircase leaves.
+/// cropped as slow times are, at most one half. What decides is the interval of the slope by a
+/// block bootstrap of what the better of a line and a staircase leaves.
 pub fn judge(readings: &[(u32, u64)], rules: &LeakRules) -> Growth {
+    judge_by(readings, rules, Method::Bootstrap)
+}
+
+/// As [`judge`], with the interval of either method deciding.
+pub fn judge_by(readings: &[(u32, u64)], rules: &LeakRules, method: Method) -> Growth {
     let bytes: Vec<f64> = readings.iter().map(|&(_, bytes)| bytes as f64).collect();
     let places: Vec<f64> = readings
         .iter()
@@ -64,37 +85,57 @@ pub fn judge(readings: &[(u32, u64)], rules: &LeakRules) -> Growth {
         .collect();
     let ((bytes, width), (places, _)) = (reduce(&bytes), reduce(&places));
     let mut points: Vec<(f64, f64)> = places.into_iter().zip(bytes).collect();
-    let skipped = ramp(&points);
+    let ramp = ramp(&points);
+    let skipped = ramp.as_ref().map_or(0, |&(skipped, _)| skipped);
     points.drain(..skipped);
     let mut growth = Growth {
         verdict: Verdict::CannotTell,
         cropped: skipped * width,
         slope: None,
         interval: None,
+        sen_interval: None,
         smallest_visible: None,
         staircase_bytes: None,
     };
-    if points.len() < rules.fewest_readings.max(3) {
-        return growth;
+    if points.len() >= rules.fewest_readings.max(3)
+        && let Some((_, sen)) = ramp
+    {
+        fit(&points, sen, rules, method, &mut growth);
     }
-    fit(&points, rules, &mut growth);
     growth
 }
 
-/// How many readings at the beginning are a ramp: below the line through all of them. Taken from
-/// the level alone, half of a leak would pass for one.
-fn ramp(points: &[(f64, f64)]) -> usize {
-    let slope = theil_sen(points).map_or(0.0, |sen| sen.line.slope);
-    // Memory warms up from below, times from above.
-    let mirrored: Vec<f64> = points.iter().map(|(x, y)| slope * x - y).collect();
-    warm_up(&mirrored)
+/// How many readings at the beginning are a ramp, and the slopes of the rest.
+///
+/// A ramp lies below the line through what follows; taken from the level alone, half of a leak
+/// would pass for one. [`warm_up`] ends where the ramp is lost in the noise, and what is still
+/// missing there would tilt the rest. So twice as many are cropped, after which an exponential
+/// approach has covered the same factor once more; at most one half.
+fn ramp(points: &[(f64, f64)]) -> Option<(usize, TheilSen)> {
+    let mut skipped = 0;
+    // The ramp itself tilts the first line, which then hides a part of it.
+    loop {
+        let sen = theil_sen(&points[skipped..])?;
+        // Memory warms up from below, times from above.
+        let mirrored = points.iter().map(|(x, y)| sen.line.slope * x - y);
+        let found = (2 * warm_up(&mirrored.collect::<Vec<_>>())).min(points.len() / 2);
+        if found <= skipped {
+            return Some((skipped, sen));
+        }
+        skipped = found;
+    }
 }
 
-fn fit(points: &[(f64, f64)], rules: &LeakRules, growth: &mut Growth) -> Option<()> {
+fn fit(
+    points: &[(f64, f64)],
+    mut sen: TheilSen,
+    rules: &LeakRules,
+    method: Method,
+    growth: &mut Growth,
+) -> Option<()> {
     let bytes: Vec<f64> = points.iter().map(|point| point.1).collect();
     let span = points.last()?.0 - points.first()?.0;
     let level = stats::median(&bytes)?;
-    let mut sen = theil_sen(points)?;
     let slope = sen.line.slope;
     let from_line: Vec<f64> = points
         .iter()
@@ -104,8 +145,15 @@ fn fit(points: &[(f64, f64)], rules: &LeakRules, growth: &mut Growth) -> Option<
     let size = |rests: &[f64]| rests.iter().map(|x| x.abs()).sum::<f64>();
     let in_steps =
         stairs.levels > 1 && size(&stairs.rests) <= rules.staircase_rest * size(&from_line);
-    let inflation = inflation(if in_steps { &stairs.rests } else { &from_line })?;
-    let (low, high) = sen.interval(rules.confidence, mann_kendall(&bytes)?.variance * inflation);
+    let rests = if in_steps { &stairs.rests } else { &from_line };
+    let inflation = inflation(rests)?;
+    let variance = mann_kendall(&bytes)?.variance;
+    let by_sen = sen.interval(rules.confidence, variance * inflation);
+    let reach = bootstrap_reach(rests, inflation, rules.confidence, variance)?;
+    let (low, high) = match method {
+        Method::Bootstrap => sen.within(reach),
+        Method::Sen => by_sen,
+    };
 
     // Half the interval is z standard errors.
     let z = |p: f64| Normal::standard().inverse_cdf(p);
@@ -120,13 +168,14 @@ fn fit(points: &[(f64, f64)], rules: &LeakRules, growth: &mut Growth) -> Option<
         Verdict::Leak
     } else if low > 0.0 && in_steps && stairs.rise >= smallest_growth {
         Verdict::Staircase
-    } else if visible * span > rules.blind_share * level {
+    } else if by_noise * span > smallest_growth.max(rules.blind_share * level) {
         Verdict::CannotTell
     } else {
         Verdict::Flat
     };
     growth.slope = Some(slope);
     growth.interval = Some((low, high));
+    growth.sen_interval = Some(by_sen);
     growth.smallest_visible = Some(visible);
     growth.staircase_bytes = in_steps.then_some(stairs.rise);
     Some(())
@@ -169,7 +218,7 @@ fn staircase(bytes: &[f64], rules: &LeakRules) -> Staircase {
         let split = pettitt(stretch, side)
             .map(|split| stretch.split_at(split.index))
             .filter(|(before, after)| {
-                mann_whitney(after, before).is_some_and(|u| u.superiority >= rules.separation)
+                superiority(after, before).is_some_and(|above| above >= rules.separation)
             });
         match split {
             Some((before, after)) if levels.len() < rules.most_levels => {
@@ -207,11 +256,8 @@ mod tests {
 
     fn growth(fault: Fault, noise: f64, count: usize) -> Growth {
         let truth = Series {
-            count,
-            level: 2560.0 * MIB,
-            noise,
-            rho: 0.0,
             fault,
+            ..Series::steady(count, 2560.0 * MIB, noise)
         };
         let samples = series(&truth, &mut Generator::new(2));
         judge(
@@ -267,6 +313,14 @@ mod tests {
     }
 
     #[test]
+    fn a_small_series_that_does_not_move_is_flat() {
+        // 5 % of this level is less than the smallest growth there is.
+        let readings: Vec<(u32, u64)> = (1..=200).map(|i| (i, 6_000_000)).collect();
+        let growth = judge(&readings, &Rules::default().leak);
+        assert_eq!(growth.verdict, Verdict::Flat, "{growth:?}");
+    }
+
+    #[test]
     fn the_slope_is_per_iteration_even_where_readings_are_missing() {
         let every_eighth: Vec<(u32, u64)> = (0..400)
             .map(|i| (i, (1 << 31) + u64::from(i) * 16_384))
@@ -290,11 +344,8 @@ mod tests {
                 per_sample: visible,
             };
             let truth = Series {
-                count: 200,
-                level: 2560.0 * MIB,
-                noise: 0.01,
-                rho: 0.0,
                 fault,
+                ..Series::steady(200, 2560.0 * MIB, 0.01)
             };
             let samples = series(&truth, &mut Generator::stream(6, run));
             let growth = judge(&(1..).zip(samples).collect::<Vec<_>>(), &rules);

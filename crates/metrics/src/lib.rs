@@ -11,24 +11,49 @@
 //! | [`steadiness`] | whether a run reached a steady state, and its level there |
 //! | [`leak`] | whether memory grows for as long as a run lasts |
 //! | [`synthetic`], [`simulation`] | series of known truth, and how often the detectors are right |
+//! | [`engine`] | a workload of known truth, measured as a real one |
+//! | [`selftest`] | faults that are planted, and the verdicts that have to follow |
+//! | [`power`] | the table of false alarms and power |
 //! | [`random`] | the seeded generator |
 //! | [`comparison`] | the decision between two sets of runs |
+//! | [`sets`] | runs that were started together: their values, and what makes them comparable |
+//! | [`noise`] | a machine's noise floor as it is stored |
+//! | [`readiness`] | whether the machine is ready for the next process of a set |
+//! | [`chips`], [`roofline`] | what makers specify of their chips, and how much of it a run used |
+//! | [`claims`], [`interval`] | documents of claims, and what a printed figure can have been |
+//! | [`audit`] | checks whether figures can be true together |
 //! | [`summary`] | everything a report shows of one record, derived from its raw samples |
+//! | [`quality`] | whether a generated text passes the checks of its prompt |
+//! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
 //! | [`machine`] | facts about the machine and its state |
 //!
 //! Nothing here knows MLX: the crate builds and tests on a machine that has none.
 
+pub mod audit;
+pub mod chips;
+pub mod claims;
 pub mod comparison;
+pub mod engine;
 pub mod footprint;
+pub mod headroom;
+pub mod interval;
 pub mod leak;
 pub mod machine;
 #[cfg(target_os = "macos")]
 mod macos;
 pub mod measure;
+pub mod noise;
+mod parallel;
+pub mod power;
+pub mod quality;
 pub mod random;
+pub mod readiness;
 pub mod record;
+pub mod roofline;
 pub mod rules;
+pub mod selftest;
+pub mod sets;
 pub mod simulation;
 pub mod stats;
 pub mod steadiness;

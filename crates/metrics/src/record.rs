@@ -15,8 +15,10 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
@@ -25,14 +27,14 @@ pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
 /// Version of the record format.
 ///
 /// A reader accepts its own major version with a minor version no newer than its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Schema {
     pub major: u32,
     pub minor: u32,
 }
 
 /// One line of the record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Start(Box<Start>),
@@ -44,7 +46,7 @@ pub enum Event {
 }
 
 /// What was run, on what, by which build.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Start {
     pub schema: Schema,
     /// Name of the run folder.
@@ -63,10 +65,23 @@ pub struct Start {
     pub rules: Option<Rules>,
     /// The run's place among those that were started together; null for a run by itself.
     pub member: Option<Member>,
+    /// The program that did the work in lfmark's place; null where that was lfmark.
+    pub engine: Option<Engine>,
+}
+
+/// Another program, at work that `lfmark export` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Engine {
+    pub name: String,
+    pub version: String,
+    /// What `active_bytes`, `cache_bytes` and `peak_bytes` are read from.
+    pub memory_source: String,
+    /// SHA-256 of the exported batches, whose token ids it was given.
+    pub batches_sha256: String,
 }
 
 /// The place of a run among several that were started together, one process after another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Member {
     /// Name of the folder that holds all of them.
     pub set: String,
@@ -81,10 +96,13 @@ pub struct Member {
     pub waited_ns: u64,
     /// Conditions that were still not met when that wait was given up, one sentence each.
     pub unmet: Vec<String>,
+    /// What could not be read during the wait, and so was no condition.
+    #[serde(default)]
+    pub unread: Vec<String>,
 }
 
 /// The build of lfmark that ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Build {
     pub version: String,
     /// Git commit of the source; null when it was built outside a checkout.
@@ -99,14 +117,14 @@ pub struct Build {
 }
 
 /// What `cargo xtask setup` measured when it installed native MLX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NativeSetup {
     pub wall_ms: u64,
     pub installed_bytes: u64,
 }
 
 /// The MLX library that did the work.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Mlx {
     pub version: String,
     /// `cpu`, `metal` or `cuda`.
@@ -126,7 +144,7 @@ pub struct Mlx {
 }
 
 /// The machine, in fields that do not change while it runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Machine {
     pub os: String,
     pub os_version: Option<String>,
@@ -147,7 +165,7 @@ pub struct Machine {
 }
 
 /// Every choice of the run, resolved: no default is left to the reader.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Config {
     pub iterations: u32,
     pub batch_size: u32,
@@ -172,7 +190,7 @@ pub struct Config {
     pub generation: GenerationConfig,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Optimizer {
     /// `adam` or `adamw`.
     pub name: String,
@@ -185,7 +203,7 @@ pub struct Optimizer {
     pub bias_correction: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Lora {
     pub rank: u32,
     /// Factor on the low-rank update: alpha / rank.
@@ -201,13 +219,13 @@ pub struct Lora {
 ///
 /// The iterations of a window are `first..=last`, less those that an earlier window holds
 /// already: in `1-100, 100-300` iteration 100 counts once, in the first window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct WindowSpec {
     pub first: u32,
     pub last: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct GenerationConfig {
     pub prompts: Vec<String>,
     pub max_tokens: u32,
@@ -217,10 +235,14 @@ pub struct GenerationConfig {
     pub ignore_eos: bool,
     /// Whether the tokenizer's chat template was put around the prompts.
     pub chat_template: bool,
+    /// What the text of each prompt has to be like, in the prompts' order; null in records before
+    /// schema 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<Checks>>,
 }
 
 /// The model, as built.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Model {
     /// Preset or folder name; never a path.
     pub name: String,
@@ -245,7 +267,7 @@ pub struct Model {
 }
 
 /// One adapted linear module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct AdapterShape {
     pub name: String,
     pub inputs: u32,
@@ -253,7 +275,7 @@ pub struct AdapterShape {
 }
 
 /// Where the base weights came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Weights {
     /// Shipped inside the program.
@@ -265,7 +287,7 @@ pub enum Weights {
 }
 
 /// The training data, as tokenized.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Data {
     /// File or folder name, or `embedded`; never a path.
     pub name: String,
@@ -279,7 +301,7 @@ pub struct Data {
 }
 
 /// A stretch of the run that is neither an iteration nor a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Phase {
     pub phase: PhaseKind,
     /// Since process start.
@@ -287,7 +309,9 @@ pub struct Phase {
     pub wall_ns: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
     /// Reading the machine, config, tokenizer and weights; attaching adapters.
@@ -303,7 +327,7 @@ pub enum PhaseKind {
 }
 
 /// One training iteration.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Iteration {
     /// Counted from 1.
     pub iteration: u32,
@@ -341,7 +365,7 @@ impl Iteration {
 }
 
 /// One prompt and what was generated for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Generation {
     /// Since process start.
     pub start_ns: u64,
@@ -365,7 +389,7 @@ pub struct Generation {
 }
 
 /// Why generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     Stop,
@@ -374,7 +398,7 @@ pub enum Finish {
 }
 
 /// What may change while the machine runs. Every field is null where it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct MachineState {
     /// Since process start.
     pub at_ns: u64,
@@ -396,7 +420,7 @@ pub struct MachineState {
 }
 
 /// The last line of a run that ended in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct End {
     pub status: Status,
     /// For a run that did not complete: why, in one sentence.
@@ -405,7 +429,7 @@ pub struct End {
     pub wall_ns: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Complete,

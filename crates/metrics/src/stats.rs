@@ -8,10 +8,11 @@ pub mod dependence;
 pub mod rank;
 pub mod trend;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How one quantity was distributed, in the unit of its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Distribution {
     pub count: usize,
     pub mean: f64,

@@ -7,12 +7,13 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::rules::SteadinessRules;
 use crate::stats::dependence::inflation;
-use crate::stats::rank::{mann_whitney, pettitt};
+use crate::stats::rank::{pettitt, superiority};
 use crate::stats::trend::{mann_kendall, theil_sen};
 use crate::stats::{self, quantile_of_sorted};
 
@@ -20,8 +21,9 @@ use crate::stats::{self, quantile_of_sorted};
 pub const MOST_VALUES: usize = 500;
 
 /// What a run did after its warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "StepTimeVerdict")]
 pub enum Verdict {
     Steady,
     /// Still getting faster.
@@ -35,7 +37,7 @@ pub enum Verdict {
 }
 
 /// A number and the interval that holds it with the confidence of the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Estimate {
     pub value: f64,
     /// `None` where the samples are worth too few independent ones.
@@ -43,7 +45,7 @@ pub struct Estimate {
 }
 
 /// How a run, or a stretch of one, was distributed. In the unit of its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Level {
     pub count: usize,
     /// Independent samples that the autocorrelated ones are worth.
@@ -60,7 +62,7 @@ pub struct Level {
 }
 
 /// Change along a straight line.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Trend {
     /// Theil-Sen slope, in the samples' unit per sample.
     pub slope: Estimate,
@@ -71,7 +73,7 @@ pub struct Trend {
 }
 
 /// Change from one level to another.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Shift {
     /// Index, among all samples, of the first one of the new level.
     pub at: usize,
@@ -84,7 +86,7 @@ pub struct Shift {
 }
 
 /// What [`judge`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Steadiness {
     pub verdict: Verdict,
     /// Samples at the beginning that were taken for warm-up; all else is about the rest.
@@ -339,7 +341,7 @@ fn changes(values: &[f64], rules: &SteadinessRules) -> Option<Changes> {
     let kendall = mann_kendall(values)?;
     let median = stats::median(values)?;
     let share = |change: f64, of: f64| if of > 0.0 { change / of } else { 0.0 };
-    let superiority = mann_whitney(after, before)?.superiority;
+    let above = superiority(after, before)?;
     Some(Changes {
         trend: Trend {
             slope: Estimate {
@@ -353,7 +355,7 @@ fn changes(values: &[f64], rules: &SteadinessRules) -> Option<Changes> {
             at: split.index,
             p: split.p(n, inflation),
             change: share(high - low, low),
-            separation: superiority.max(1.0 - superiority),
+            separation: above.max(1.0 - above),
         },
         line_is_closer,
     })
@@ -371,11 +373,9 @@ mod tests {
 
     fn samples(count: usize, noise: f64, fault: Fault) -> Vec<u64> {
         let truth = Series {
-            count,
-            level: 1e7,
-            noise,
             rho: 0.3,
             fault,
+            ..Series::steady(count, 1e7, noise)
         };
         series(&truth, &mut Generator::new(11))
     }
@@ -539,11 +539,8 @@ mod tests {
             let (mut mean, mut median) = (0, 0);
             for run in 0..400 {
                 let truth = Series {
-                    count: 200,
-                    level: 1e7,
-                    noise: 0.02,
                     rho,
-                    fault: Fault::None,
+                    ..Series::steady(200, 1e7, 0.02)
                 };
                 let samples = series(&truth, &mut Generator::stream(9, run));
                 let level = window(&samples, 0..200, &RULES()).unwrap();

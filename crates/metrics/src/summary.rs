@@ -3,33 +3,60 @@
 //! Rates are work over time: a total divided by the time it took, never a mean of rates. What
 //! was not measured is `None`, never 0.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::headroom::Headroom;
+use crate::leak::{self, Growth};
+use crate::quality::{self, Quality, Why};
 use crate::record::{
-    Finish, Generation, Iteration, MachineState, Phase, PhaseKind, Status, WindowSpec,
+    End, Finish, Generation, Iteration, MachineState, Phase, PhaseKind, Status, WindowSpec,
 };
+use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
+use crate::steadiness::{self, Level, Steadiness};
 use crate::store::Record;
 use crate::window;
 
 /// One run, summarized by [`summarize`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Summary {
     pub status: RunStatus,
     /// For a run that was interrupted or failed: why, as it was recorded.
     pub reason: Option<String>,
     /// All iterations together; `None` where none was recorded.
     pub training: Option<Training>,
+    /// Of all step times; `None` where no iteration was recorded.
+    pub steadiness: Option<Steadiness>,
     /// The windows that hold at least one recorded iteration, in the configured order.
     pub windows: Vec<Window>,
+    /// Index of the first steady window, which the others are compared with: the first one that
+    /// begins after the iterations taken for warm-up. `None` for a run that is not steady, whose
+    /// windows have no common level, and where every window holds warm-up.
+    pub first_steady: Option<usize>,
     /// One for every prompt, in the order they ran.
     pub generations: Vec<GenerationSummary>,
     pub memory: Memory,
     pub budget: Budget,
+    /// The thresholds of every verdict above.
+    pub rules: Rules,
+    pub rules_source: RulesSource,
+}
+
+/// Where the thresholds of a summary came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RulesSource {
+    /// The run was recorded with them.
+    Recorded,
+    /// The record has none, so they are this build's defaults.
+    Defaults,
+    /// Given to [`summarize_with`].
+    Given,
 }
 
 /// How the run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     Complete,
@@ -41,8 +68,20 @@ pub enum RunStatus {
     CutOff,
 }
 
+impl RunStatus {
+    /// What the last line of a record says, or that there is none.
+    pub fn of(end: Option<&End>) -> Self {
+        match end.map(|end| end.status) {
+            None => Self::CutOff,
+            Some(Status::Complete) => Self::Complete,
+            Some(Status::Interrupted) => Self::Interrupted,
+            Some(Status::Failed) => Self::Failed,
+        }
+    }
+}
+
 /// Training over a range of iterations.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Training {
     /// Iterations that were measured.
     pub iterations: u32,
@@ -72,14 +111,14 @@ pub struct Training {
 }
 
 /// A number of tokens and how fast they were worked through.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Tokens {
     pub total: u64,
     pub per_step_second: Option<f64>,
 }
 
 /// Training within one window.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Window {
     /// As the user wrote it (`100-300`).
     pub label: String,
@@ -88,10 +127,14 @@ pub struct Window {
     pub first: u32,
     pub last: u32,
     pub training: Training,
+    /// Step times in nanoseconds, with intervals that respect autocorrelation.
+    pub level: Option<Level>,
+    /// Of the median against that of [`Summary::first_steady`], as a share of the latter.
+    pub change: Option<f64>,
 }
 
 /// Generation for one prompt.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct GenerationSummary {
     pub prompt: String,
     pub prompt_tokens: u32,
@@ -106,6 +149,10 @@ pub struct GenerationSummary {
     pub tokens_per_second: Option<f64>,
     /// Times from token to token in nanoseconds.
     pub token: Option<Distribution>,
+    /// The same times, with intervals that respect autocorrelation.
+    pub token_level: Option<Level>,
+    /// What came of the checks of the prompt.
+    pub quality: Quality,
     pub wall_ns: u64,
     /// Highest MLX memory.
     pub peak_bytes: u64,
@@ -113,7 +160,8 @@ pub struct GenerationSummary {
 }
 
 impl GenerationSummary {
-    /// Derives the summary of one prompt.
+    /// Derives the summary of one prompt, whose text is not judged and whose times are judged by
+    /// the default rules.
     pub fn of(generation: &Generation) -> Self {
         let first_token_ns =
             (!generation.token_ids.is_empty()).then_some(generation.first_token_ns);
@@ -131,6 +179,8 @@ impl GenerationSummary {
                 .and_then(|ns| rate(u64::from(generation.prompt_tokens), ns)),
             tokens_per_second: rate(later_tokens, later_ns),
             token: stats::describe(&generation.token_ns),
+            token_level: token_level(generation, &Rules::default()),
+            quality: Quality::NotJudged(Why::NoChecks),
             wall_ns: generation.wall_ns,
             peak_bytes: peak(generation.peak_bytes, generation.active_bytes),
             footprint_bytes: generation.footprint_bytes,
@@ -139,7 +189,7 @@ impl GenerationSummary {
 }
 
 /// Memory over the iterations of the run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Memory {
     /// MLX active memory after the first and after the last iteration.
     pub active_first_bytes: Option<u64>,
@@ -152,10 +202,31 @@ pub struct Memory {
     pub footprint: Option<Readings>,
     /// Swap in use on the whole machine, in bytes.
     pub swap: Option<Readings>,
+    /// `None` where no iteration was recorded.
+    pub growth: Option<MemoryGrowth>,
+    /// `None` where too little is known for an estimate.
+    pub headroom: Option<Headroom>,
+}
+
+/// How memory grew over the iterations, by series.
+///
+/// The peak is not among them: between two resets it can only rise, so it tells nothing that the
+/// memory in use does not.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
+pub struct MemoryGrowth {
+    /// Of the run: [`leak::verdict`] of active memory, cache and footprint. Swap is the whole
+    /// machine's and decides nothing.
+    pub verdict: leak::Verdict,
+    pub active: Growth,
+    /// Where it grew evenly, the verdict is cache growth and not a leak.
+    pub cache: Growth,
+    /// `None` where it was never read.
+    pub footprint: Option<Growth>,
+    pub swap: Option<Growth>,
 }
 
 /// Readings that were taken on some iterations only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Readings {
     pub count: usize,
     pub first: u64,
@@ -164,7 +235,7 @@ pub struct Readings {
 }
 
 /// Where the time went.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Budget {
     /// Process start to the end of the run.
     pub wall_ns: u64,
@@ -180,7 +251,8 @@ pub struct Budget {
 }
 
 /// One part of the time budget.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
+#[schemars(rename = "BudgetShare")]
 pub struct Share {
     pub part: Part,
     /// `None` where nothing of the kind was recorded.
@@ -190,7 +262,7 @@ pub struct Share {
 }
 
 /// The parts a run's time is divided into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     Setup,
@@ -203,35 +275,56 @@ pub enum Part {
     Generation,
 }
 
-/// Derives everything a report shows from a record.
+/// Derives everything a report shows from a record, judging by the thresholds it was recorded
+/// with, or by the defaults where it has none.
 pub fn summarize(record: &Record) -> Summary {
-    let (status, reason) = match &record.end {
-        None => (RunStatus::CutOff, None),
-        Some(end) => {
-            let status = match end.status {
-                Status::Complete => RunStatus::Complete,
-                Status::Interrupted => RunStatus::Interrupted,
-                Status::Failed => RunStatus::Failed,
-            };
-            (status, end.reason.clone())
-        }
-    };
-    Summary {
-        status,
-        reason,
-        training: training(&record.iterations),
-        windows: windows(&record.start.config.windows, &record.iterations),
-        generations: record
-            .generations
-            .iter()
-            .map(GenerationSummary::of)
-            .collect(),
-        memory: memory(record),
-        budget: budget(record),
+    match &record.start.rules {
+        Some(rules) => derive(record, rules, RulesSource::Recorded),
+        None => derive(record, &Rules::default(), RulesSource::Defaults),
     }
 }
 
-fn windows(specs: &[WindowSpec], iterations: &[Iteration]) -> Vec<Window> {
+/// As [`summarize`], judging by these thresholds whatever the record has.
+pub fn summarize_with(record: &Record, rules: &Rules) -> Summary {
+    derive(record, rules, RulesSource::Given)
+}
+
+fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary {
+    let steps: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
+    let steadiness = (!steps.is_empty()).then(|| steadiness::judge(&steps, &rules.steadiness));
+    let mut windows = windows(&record.start.config.windows, &record.iterations, rules);
+    let first_steady = steadiness.and_then(|judged| first_steady(&judged, record, &windows));
+    if let Some(base) = first_steady.and_then(|index| windows[index].level) {
+        for window in &mut windows {
+            window.change = window
+                .level
+                .and_then(|level| steadiness::change(&level, &base));
+        }
+    }
+    Summary {
+        status: RunStatus::of(record.end.as_ref()),
+        reason: record.end.as_ref().and_then(|end| end.reason.clone()),
+        training: training(&record.iterations),
+        steadiness,
+        windows,
+        first_steady,
+        generations: generations(record, rules),
+        memory: memory(record, &rules.leak),
+        budget: budget(record),
+        rules: *rules,
+        rules_source,
+    }
+}
+
+fn first_steady(judged: &Steadiness, record: &Record, windows: &[Window]) -> Option<usize> {
+    let steady = judged.verdict == steadiness::Verdict::Steady;
+    let after_warm_up = record.iterations.get(judged.cropped).filter(|_| steady)?;
+    windows
+        .iter()
+        .position(|window| window.first >= after_warm_up.iteration)
+}
+
+fn windows(specs: &[WindowSpec], iterations: &[Iteration], rules: &Rules) -> Vec<Window> {
     specs
         .iter()
         .enumerate()
@@ -240,12 +333,15 @@ fn windows(specs: &[WindowSpec], iterations: &[Iteration]) -> Vec<Window> {
             let begin = iterations.partition_point(|it| it.iteration < *members.start());
             let end = iterations.partition_point(|it| it.iteration <= *members.end());
             let counted = iterations.get(begin..end)?;
+            let steps: Vec<u64> = counted.iter().map(|it| it.step_ns).collect();
             Some(Window {
                 label: spec.to_string(),
                 spec: *spec,
                 first: counted.first()?.iteration,
                 last: counted.last()?.iteration,
                 training: training(counted)?,
+                level: steadiness::window(&steps, 0..steps.len(), &rules.steadiness),
+                change: None,
             })
         })
         .collect()
@@ -283,7 +379,28 @@ fn training(iterations: &[Iteration]) -> Option<Training> {
     })
 }
 
-fn memory(record: &Record) -> Memory {
+fn generations(record: &Record, rules: &Rules) -> Vec<GenerationSummary> {
+    let config = &record.start.config.generation;
+    let judged = |(index, generation): (usize, &Generation)| {
+        // Generations stand in the order of the prompts, of which an interrupted run lacks the last.
+        let prompt = config.prompts.get(index);
+        let checks = config.checks.as_ref().and_then(|checks| checks.get(index));
+        let checks = checks.filter(|_| prompt == Some(&generation.prompt));
+        GenerationSummary {
+            token_level: token_level(generation, rules),
+            quality: quality::judge(generation, checks, &record.start.model.weights),
+            ..GenerationSummary::of(generation)
+        }
+    };
+    record.generations.iter().enumerate().map(judged).collect()
+}
+
+fn token_level(generation: &Generation, rules: &Rules) -> Option<Level> {
+    let times = &generation.token_ns;
+    steadiness::window(times, 0..times.len(), &rules.steadiness)
+}
+
+fn memory(record: &Record, rules: &LeakRules) -> Memory {
     let iterations = &record.iterations;
     Memory {
         active_first_bytes: iterations.first().map(|it| it.active_bytes),
@@ -292,6 +409,36 @@ fn memory(record: &Record) -> Memory {
         footprint_source: record.start.footprint_source.clone(),
         footprint: readings(iterations.iter().filter_map(|it| it.footprint_bytes)),
         swap: readings(iterations.iter().filter_map(|it| it.swap_bytes)),
+        growth: (!iterations.is_empty()).then(|| growth(iterations, rules)),
+        headroom: Headroom::of(record),
+    }
+}
+
+fn growth(iterations: &[Iteration], rules: &LeakRules) -> MemoryGrowth {
+    let readings = |bytes: fn(&Iteration) -> Option<u64>| -> Vec<(u32, u64)> {
+        let readings = iterations.iter();
+        readings
+            .filter_map(|it| Some((it.iteration, bytes(it)?)))
+            .collect()
+    };
+    let judged = |bytes| leak::judge(&readings(bytes), rules);
+    let where_read = |bytes| {
+        let readings = readings(bytes);
+        (!readings.is_empty()).then(|| leak::judge(&readings, rules))
+    };
+    let active = judged(|it| Some(it.active_bytes));
+    let mut cache = judged(|it| Some(it.cache_bytes));
+    let footprint = where_read(|it| it.footprint_bytes);
+    let verdict = leak::verdict(&active, Some(&cache), footprint.as_ref());
+    if cache.verdict == leak::Verdict::Leak {
+        cache.verdict = leak::Verdict::CacheGrowth;
+    }
+    MemoryGrowth {
+        verdict,
+        active,
+        cache,
+        footprint,
+        swap: where_read(|it| it.swap_bytes),
     }
 }
 
@@ -415,8 +562,10 @@ fn total(values: impl Iterator<Item = u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Generator;
     use crate::record::End;
     use crate::store;
+    use crate::synthetic::{Fault, Series, series};
     use crate::testing;
 
     /// A run of six iterations with all phases and one prompt; ends at 40,000 ns.
@@ -522,6 +671,139 @@ mod tests {
         let summary = summarize(&record);
         assert_eq!(summary.training.unwrap().peak_bytes, 506);
         assert_eq!(summary.generations[0].peak_bytes, 600);
+    }
+
+    /// A run of windows 1-100, 100-200 and 200-300 with these step times.
+    fn timed_run(steps: &[u64]) -> Record {
+        let mut record = whole_run();
+        record.start.config.windows = window::parse("1-100,100-200,200-300").unwrap();
+        record.iterations = (1..)
+            .zip(steps)
+            .map(|(n, &step_ns)| Iteration {
+                step_ns,
+                active_bytes: 1 << 30,
+                cache_bytes: 1 << 30,
+                ..testing::iteration(n)
+            })
+            .collect();
+        record
+    }
+
+    fn noisy(fault: Fault) -> Vec<u64> {
+        let truth = Series {
+            fault,
+            ..Series::steady(300, 1e7, 0.01)
+        };
+        series(&truth, &mut Generator::new(4))
+    }
+
+    #[test]
+    fn windows_are_compared_with_the_first_one_after_the_warm_up() {
+        let check = |steps: &[u64], verdict: steadiness::Verdict, base: Option<usize>| {
+            let summary = summarize(&timed_run(steps));
+            let judged = summary.steadiness.unwrap();
+            assert_eq!(
+                (judged.verdict, summary.first_steady),
+                (verdict, base),
+                "{judged:?}"
+            );
+            for (index, window) in summary.windows.iter().enumerate() {
+                assert_eq!(window.level.unwrap().count, 100);
+                assert_eq!(
+                    window.level.unwrap().median.value,
+                    window.training.step.median
+                );
+                assert_eq!(window.change.is_some(), base.is_some());
+                assert_eq!(window.change == Some(0.0), base == Some(index));
+            }
+            summary
+        };
+        let mut steps = noisy(Fault::None);
+        check(&steps, steadiness::Verdict::Steady, Some(0));
+        for step in &mut steps[..8] {
+            *step *= 3;
+        }
+        let summary = check(&steps, steadiness::Verdict::Steady, Some(1));
+        assert!((8..=20).contains(&summary.steadiness.unwrap().cropped));
+        let change = summary.windows[2].change.unwrap();
+        let medians = [1, 2].map(|index| summary.windows[index].training.step.median);
+        assert_eq!(change, medians[1] / medians[0] - 1.0);
+        let drift = noisy(Fault::Drift { change: 0.1 });
+        check(&drift, steadiness::Verdict::SlowingDown, None);
+        assert_eq!(summarize(&timed_run(&[])).steadiness, None);
+    }
+
+    #[test]
+    fn memory_growth_is_judged_by_series() {
+        use leak::Verdict::{CacheGrowth, CannotTell, Flat, Leak};
+        let check = |grow: fn(&mut Iteration, u64), expected: [Option<leak::Verdict>; 5]| {
+            let mut record = timed_run(&noisy(Fault::None));
+            for iteration in &mut record.iterations {
+                let grown = u64::from(iteration.iteration) << 20;
+                grow(iteration, grown);
+            }
+            let growth = summarize(&record).memory.growth.unwrap();
+            let of = |growth: Option<Growth>| growth.map(|growth| growth.verdict);
+            let actual = [
+                Some(growth.verdict),
+                of(Some(growth.active)),
+                of(Some(growth.cache)),
+                of(growth.footprint),
+                of(growth.swap),
+            ];
+            assert_eq!(actual, expected);
+        };
+        let (flat, leak) = (Some(Flat), Some(Leak));
+        check(|_, _| (), [flat, flat, flat, None, None]);
+        check(
+            |it, grown| it.active_bytes += grown,
+            [leak, leak, flat, None, None],
+        );
+        check(
+            |it, grown| it.cache_bytes += grown,
+            [Some(CacheGrowth), flat, Some(CacheGrowth), None, None],
+        );
+        check(
+            |it, grown| {
+                it.footprint_bytes = (it.iteration % 3 == 0).then_some((2 << 30) + grown);
+                it.swap_bytes = (it.iteration > 290).then_some(0);
+            },
+            [leak, flat, flat, leak, Some(CannotTell)],
+        );
+        // A peak decides nothing.
+        check(
+            |it, grown| it.peak_bytes = grown,
+            [flat, flat, flat, None, None],
+        );
+        assert_eq!(summarize(&timed_run(&[])).memory.growth, None);
+    }
+
+    #[test]
+    fn the_thresholds_are_the_recorded_ones_unless_others_are_given() {
+        let check = |summary: Summary, fewest: usize, source: RulesSource| {
+            assert_eq!(
+                (
+                    summary.rules.steadiness.fewest_samples,
+                    summary.rules_source
+                ),
+                (fewest, source)
+            );
+            let verdict = summary.steadiness.unwrap().verdict;
+            assert_eq!(verdict == steadiness::Verdict::TooShort, fewest > 300);
+        };
+        let mut rules = Rules::default();
+        let mut record = timed_run(&noisy(Fault::None));
+        rules.steadiness.fewest_samples = 301;
+        record.start.rules = Some(rules);
+        check(summarize(&record), 301, RulesSource::Recorded);
+        check(
+            summarize_with(&record, &Rules::default()),
+            20,
+            RulesSource::Given,
+        );
+        record.start.rules = None;
+        check(summarize(&record), 20, RulesSource::Defaults);
+        check(summarize_with(&record, &rules), 301, RulesSource::Given);
     }
 
     /// Prompt tokens per second and generated tokens per second of 5 prompt tokens.

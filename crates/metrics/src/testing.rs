@@ -1,100 +1,30 @@
 //! Small values for the tests of this crate.
 
-use crate::record::{
-    Build, Config, Data, Event, Finish, Generation, GenerationConfig, Iteration, Lora, Machine,
-    Mlx, Model, Optimizer, SCHEMA, Start, Weights,
-};
-use crate::rules::Rules;
+use crate::engine;
+use crate::record::{Event, Finish, Generation, Iteration, Start, Weights};
 use crate::window;
 
+/// The synthetic start with names as a real one has them.
 pub(crate) fn start() -> Start {
-    Start {
-        schema: SCHEMA,
-        run_id: "2026-11-22-tiny".to_owned(),
-        started_unix_ms: 1_795_000_000_123,
-        lfmark: Build {
-            version: "0.1.0".to_owned(),
-            commit: None,
-            dirty: None,
-            profile: "debug".to_owned(),
-            rustc: None,
-            native_setup: None,
-        },
-        mlx: Mlx {
-            version: "0.32.2".to_owned(),
-            backend: "cpu".to_owned(),
-            device_name: None,
-            architecture: None,
-            device_memory_bytes: None,
-            working_set_bytes: None,
-            library_sha256: None,
-            blas: None,
-        },
-        machine: Machine::default(),
-        config: Config {
-            iterations: 6,
-            batch_size: 1,
-            max_seq_length: 2048,
-            pad_to: 32,
-            mask_prompt: false,
-            batch_order: "mlx_lm".into(),
-            seed: u64::MAX,
-            dtype: "f32".to_owned(),
-            device: "cpu".to_owned(),
-            optimizer: Optimizer {
-                name: "adam".to_owned(),
-                learning_rate: 2e-5,
-                beta1: 0.9,
-                beta2: 0.999,
-                eps: 1e-8,
-                weight_decay: 0.0,
-                bias_correction: false,
-            },
-            lora: Lora {
-                rank: 16,
-                scale: 2.0,
-                dropout: 0.05,
-                layers: 8,
-                targets: vec!["self_attn.q_proj".to_owned()],
-            },
-            compile: true,
-            clear_cache: false,
-            windows: window::parse("1-2,2-4,5-6").unwrap(),
-            generation: GenerationConfig {
-                prompts: vec!["Why?".to_owned()],
-                max_tokens: 4,
-                temperature: 0.0,
-                top_p: 1.0,
-                ignore_eos: false,
-                chat_template: false,
-            },
-        },
-        model: Model {
-            name: "tiny".to_owned(),
-            weights: Weights::Random { seed: 7 },
-            layers: 2,
-            attention_layers: 1,
-            hidden_size: 64,
-            ffn_size: 128,
-            vocab_size: 512,
-            parameters: 100_000,
-            weight_bytes: 400_000,
-            trainable_parameters: 2048,
-            adapters: Vec::new(),
-            config_sha256: None,
-            tokenizer_sha256: None,
-        },
-        data: Data {
-            name: "embedded".to_owned(),
-            sha256: "00".to_owned(),
-            format: "text".to_owned(),
-            sample_tokens: vec![62, 78],
-            truncated_samples: 0,
-        },
-        footprint_source: Some("rss".to_owned()),
-        rules: Some(Rules::default()),
-        member: None,
-    }
+    let mut start = engine::start("2026-11-22-tiny", 6);
+    start.started_unix_ms = 1_795_000_000_123;
+    start.lfmark.profile = "debug".to_owned();
+    start.mlx.version = "0.32.2".to_owned();
+    start.mlx.backend = "cpu".to_owned();
+    start.mlx.device_name = None;
+    start.machine = Default::default();
+    start.config.seed = u64::MAX;
+    start.config.device = "cpu".to_owned();
+    start.config.windows = window::parse("1-2,2-4,5-6").unwrap();
+    start.config.generation.prompts = vec!["Why?".to_owned()];
+    start.config.generation.max_tokens = 4;
+    start.model.name = "tiny".to_owned();
+    start.model.weights = Weights::Random { seed: 7 };
+    start.data.name = "embedded".to_owned();
+    start.data.sha256 = "00".to_owned();
+    start.data.sample_tokens = vec![62, 78];
+    start.footprint_source = Some("rss".to_owned());
+    start
 }
 
 /// Iteration `n` of a run that takes 100 ns for data, `1000 + 100 n` ns for the step and 50 ns
@@ -147,7 +77,7 @@ pub(crate) fn text(events: &[Event]) -> String {
     lines.collect()
 }
 
-/// Reference values of `fixtures/make_statistics_within.py`.
+/// Reference values of `fixtures/make_statistics.py`.
 #[derive(serde::Deserialize)]
 pub(crate) struct Fixture {
     pub(crate) series: Vec<FixtureSeries>,
@@ -176,6 +106,7 @@ pub(crate) struct FixturePair {
     pub(crate) second: Vec<f64>,
     pub(crate) u: f64,
     pub(crate) p: f64,
+    pub(crate) exact: bool,
 }
 
 pub(crate) fn fixture() -> Fixture {

@@ -15,7 +15,16 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::markdown;
-use crate::units::{self, ByteUnit};
+use crate::units;
+
+mod latency;
+pub(crate) use latency::{Times, latency};
+mod memory;
+pub(crate) use memory::{Peak, Reading, memory};
+mod rates;
+pub(crate) use rates::{Rate, Rates, rates};
+mod strips;
+pub(crate) use strips::{Line, Strip, strips};
 
 const WIDTH: u32 = 800;
 /// Space left free around a card's contents.
@@ -38,6 +47,9 @@ const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
 const VERMILION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
 const GREEN: RGBColor = RGBColor(0x00, 0x9E, 0x73);
 const PURPLE: RGBColor = RGBColor(0xCC, 0x79, 0xA7);
+
+/// Behind what was taken for warm-up: [`QUIET`], to be seen through.
+const SHADE: RGBAColor = RGBAColor(QUIET.0, QUIET.1, QUIET.2, 0.25);
 
 /// What a colour becomes under a dark scheme; those not listed read on both.
 const DARK: [(RGBColor, RGBColor); 7] = [
@@ -64,45 +76,61 @@ pub(crate) struct Span {
     pub median_ns: f64,
 }
 
-/// One line of a chart over iterations.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Series {
-    pub name: String,
-    /// Iteration and bytes, in order of iteration.
-    pub points: Vec<(u32, u64)>,
-}
-
 /// One bar with its label.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bar {
     pub label: String,
     pub value: f64,
+    /// Drawn as a whisker over the end of the bar.
+    pub interval: Option<(f64, f64)>,
     /// What stands at the end of the bar.
     pub text: String,
+}
+
+impl Bar {
+    /// The interval where it can be drawn.
+    fn whisker(&self) -> Option<(f64, f64)> {
+        self.interval
+            .filter(|(low, high)| low.is_finite() && high.is_finite())
+    }
 }
 
 /// Step time of every iteration as a point, with the bounds and the median of every span.
 ///
 /// `samples` are iterations with nanoseconds. The axis begins at 0. Where a few samples lie far
 /// above the rest it ends at [`axis_end`], and those beyond it are drawn as triangles at the
-/// upper edge and counted in the chart.
-pub(crate) fn step_time(samples: &[(u32, u64)], spans: &[Span]) -> Result<String, ChartError> {
+/// upper edge and counted in the chart. The background is shaded up to iteration `warm_up`, and
+/// a broken line stands before iteration `shift`.
+pub(crate) fn step_time(
+    samples: &[(u32, u64)],
+    spans: &[Span],
+    warm_up: Option<u32>,
+    shift: Option<u32>,
+) -> Result<String, ChartError> {
     let end_ns = axis_end(samples);
-    let (scale, unit) = match end_ns {
-        0..1_000_000 => (1e3, "µs"),
-        1_000_000..2_000_000_000 => (1e6, "ms"),
-        _ => (1e9, "s"),
-    };
+    let (scale, unit) = time_unit(end_ns);
     let top = end_ns as f64 / scale;
     let dot = dot_radius(samples.len());
     let (shown, above): (Vec<_>, Vec<_>) = samples.iter().partition(|sample| sample.1 <= end_ns);
-    let mut entries = vec![(BLUE, "an iteration".to_owned())];
+    let mut entries = vec![(BLUE.into(), "an iteration".to_owned())];
     if !spans.is_empty() {
-        entries.push((VERMILION, "window median".to_owned()));
+        entries.push((VERMILION.into(), "window median".to_owned()));
+    }
+    if let Some(last) = warm_up {
+        entries.push((
+            SHADE,
+            format!("warm-up, up to {}", units::count(last.into())),
+        ));
+    }
+    if let Some(first) = shift {
+        entries.push((
+            GREEN.into(),
+            format!("level shift at {}", units::count(first.into())),
+        ));
     }
     if let Some(largest) = above.iter().map(|sample: &(u32, u64)| sample.1).max() {
         entries.push((
-            PURPLE,
+            PURPLE.into(),
             format!(
                 "{} above the axis, up to {} {unit}",
                 units::count(above.len() as u64),
@@ -110,15 +138,19 @@ pub(crate) fn step_time(samples: &[(u32, u64)], spans: &[Span]) -> Result<String
             ),
         ));
     }
-    card("Step time of every training iteration", 480, |area| {
+    let extra = legend_height(&entries) - LEGEND_ROW;
+    let height = (480 + extra) as u32;
+    card("Step time of every training iteration", height, |area| {
         heading(area, 0, "Step time by iteration")?;
         legend(area, &entries)?;
-        let mut plot = axes(
-            area,
-            iterations(samples),
-            0.0..top,
-            &format!("step time ({unit})"),
-        )?;
+        let range = iterations(samples);
+        let begin = range.start;
+        let name = format!("step time ({unit})");
+        let mut plot = axes(area, extra, range, 0.0..top, &name)?;
+        if let Some(last) = warm_up {
+            let end = f64::from(last) + 0.5;
+            plot.draw_series([Rectangle::new([(begin, 0.0), (end, top)], SHADE.filled())])?;
+        }
         for pair in spans.windows(2) {
             // A bound lies half way between two windows.
             let x = f64::from(pair[0].last) + 0.5;
@@ -140,40 +172,10 @@ pub(crate) fn step_time(samples: &[(u32, u64)], spans: &[Span]) -> Result<String
             let (left, right) = (f64::from(span.first) - 0.5, f64::from(span.last) + 0.5);
             PathElement::new([(left, median), (right, median)], VERMILION.stroke_width(3))
         }))?;
-        Ok(())
-    })
-}
-
-/// Memory after every iteration, one line a series. The axis begins at 0.
-///
-/// At most four series.
-pub(crate) fn memory(series: &[Series]) -> Result<String, ChartError> {
-    let values = || series.iter().flat_map(|series| &series.points);
-    let largest = values().map(|point| point.1).max().unwrap_or(0);
-    let unit = ByteUnit::for_largest(largest);
-    let scale = unit.bytes as f64;
-    let colours = [BLUE, GREEN, VERMILION, PURPLE];
-    let entries: Vec<_> = colours
-        .into_iter()
-        .zip(series)
-        .map(|(colour, series)| (colour, series.name.clone()))
-        .collect();
-    card("Memory after every training iteration", 480, |area| {
-        heading(area, 0, "Memory by iteration")?;
-        legend(area, &entries)?;
-        let points: Vec<_> = values().copied().collect();
-        let top = (largest as f64 / scale * 1.08).max(1.0);
-        let mut plot = axes(
-            area,
-            iterations(&points),
-            0.0..top,
-            &format!("memory ({})", unit.name),
-        )?;
-        for (colour, series) in colours.into_iter().zip(series) {
-            let line = thin(&series.points)
-                .into_iter()
-                .map(|(x, bytes)| (x, bytes / scale));
-            plot.draw_series(LineSeries::new(line, colour.stroke_width(3)))?;
+        if let Some(first) = shift {
+            let x = f64::from(first) - 0.5;
+            let line = [(x, 0.0), (x, top)];
+            plot.draw_series(DashedLineSeries::new(line, 14, 8, GREEN.stroke_width(4)))?;
         }
         Ok(())
     })
@@ -201,7 +203,7 @@ pub(crate) fn loss(losses: &[(u32, f32)]) -> Result<String, ChartError> {
         heading(area, 0, words)?;
         legend(area, &[(BLUE, "an iteration".to_owned())])?;
         let range = bottom..largest + margin;
-        let mut plot = axes(area, iterations(losses), range, "loss (nats a token)")?;
+        let mut plot = axes(area, 0, iterations(losses), range, "loss (nats a token)")?;
         let points = thin(losses);
         let dot = dot_radius(losses.len());
         plot.draw_series(LineSeries::new(
@@ -275,17 +277,26 @@ fn bars_below_labels(
 ) -> Result<(), ChartError> {
     for (row, bar, length) in scaled(bars, MARGIN) {
         let y = top + 70 * row;
+        let mut end = MARGIN + length;
         area.draw(&label(&bar.label, (MARGIN, y + 14), INK, HPos::Left))?;
         area.draw(&Rectangle::new(
             [(MARGIN, y + 29), (MARGIN + length, y + 55)],
             colour.filled(),
         ))?;
-        area.draw(&label(
-            &bar.text,
-            (MARGIN + length + 10, y + 42),
-            INK,
-            HPos::Left,
-        ))?;
+        if let Some((low, high)) = bar.whisker().filter(|_| bar.value > 0.0) {
+            let at = |value: f64| MARGIN + (value / bar.value * f64::from(length)).round() as i32;
+            let (low, high) = (at(low.max(0.0)), at(high));
+            let strokes = [
+                [(low, y + 42), (high, y + 42)],
+                [(low, y + 34), (low, y + 50)],
+                [(high, y + 34), (high, y + 50)],
+            ];
+            for stroke in strokes {
+                area.draw(&PathElement::new(stroke, INK.stroke_width(2)))?;
+            }
+            end = end.max(high);
+        }
+        area.draw(&label(&bar.text, (end + 10, y + 42), INK, HPos::Left))?;
     }
     Ok(())
 }
@@ -299,7 +310,10 @@ fn scaled(bars: &[Bar], left: i32) -> impl Iterator<Item = (i32, &Bar, i32)> {
         .max()
         .unwrap_or(0);
     let room = f64::from(WIDTH as i32 - left - MARGIN - 10) - longest_text as f64 * CHARACTER;
-    let largest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+    let ends = bars
+        .iter()
+        .map(|bar| bar.whisker().map_or(0.0, |it| it.1).max(bar.value));
+    let largest = ends.fold(0.0, f64::max);
     bars.iter().enumerate().map(move |(row, bar)| {
         let length = if largest > 0.0 {
             bar.value.max(0.0) / largest * room
@@ -314,6 +328,15 @@ fn scaled(bars: &[Bar], left: i32) -> impl Iterator<Item = (i32, &Bar, i32)> {
         };
         (row as i32, bar, length.round() as i32)
     })
+}
+
+/// Nanoseconds of the unit that suits times up to this one, and its name.
+fn time_unit(end_ns: u64) -> (f64, &'static str) {
+    match end_ns {
+        0..1_000_000 => (1e3, "µs"),
+        1_000_000..2_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    }
 }
 
 /// Upper end of the step-time axis in nanoseconds: a little above the largest sample, or above
@@ -382,16 +405,40 @@ fn iterations<T>(points: &[(u32, T)]) -> Range<f64> {
     f64::from(first) - 0.5..f64::from(last) + 0.5
 }
 
-/// A plot below heading and legend, with iterations from left to right.
+/// A plot below heading and legend, with iterations from left to right. `extra` is the height of
+/// the legend's rows after the first.
 fn axes<'a, 'b>(
     area: &'a Area<'b>,
+    extra: i32,
     x: Range<f64>,
     y: Range<f64>,
     y_name: &str,
 ) -> Result<Plot<'a, 'b>, ChartError> {
     let decimals = units::decimals_for(y.end - y.start, 2);
+    let whole = |x: f64| match x.fract() == 0.0 {
+        true => units::fixed(x, 0),
+        false => String::new(),
+    };
+    panel(
+        area,
+        extra,
+        (x, "iteration", &whole),
+        (y, y_name, &|y| units::fixed(y, decimals)),
+    )
+}
+
+/// Range, name and labels of an axis.
+type Axis<'a> = (Range<f64>, &'a str, &'a dyn Fn(f64) -> String);
+
+/// A plot below heading and legend, with any two axes.
+fn panel<'a, 'b>(
+    area: &'a Area<'b>,
+    extra: i32,
+    (x, x_name, x_label): Axis<'_>,
+    (y, y_name, y_label): Axis<'_>,
+) -> Result<Plot<'a, 'b>, ChartError> {
     let mut plot = ChartBuilder::on(area)
-        .margin_top(92)
+        .margin_top(92 + extra)
         .margin_left(8)
         .margin_right(36)
         .margin_bottom(8)
@@ -407,15 +454,9 @@ fn axes<'a, 'b>(
         .axis_desc_style(text(INK, HPos::Center))
         .x_labels(7)
         .y_labels(6)
-        .x_label_formatter(&|x| {
-            if x.fract() == 0.0 {
-                units::fixed(*x, 0)
-            } else {
-                String::new()
-            }
-        })
-        .y_label_formatter(&|y| units::fixed(*y, decimals))
-        .x_desc("iteration")
+        .x_label_formatter(&|x| x_label(*x))
+        .y_label_formatter(&|y| y_label(*y))
+        .x_desc(x_name)
         .y_desc(y_name)
         .draw()?;
     Ok(plot)
@@ -428,15 +469,38 @@ fn heading(area: &Area<'_>, top: i32, words: &str) -> Result<(), ChartError> {
     area.draw(&Text::new(words.to_owned(), (MARGIN, top + 16), style))
 }
 
-/// Swatches with names in one row below the heading.
-fn legend(area: &Area<'_>, entries: &[(RGBColor, String)]) -> Result<(), ChartError> {
-    let mut x = MARGIN;
-    for (colour, name) in entries {
-        area.draw(&Rectangle::new([(x, 56), (x + 18, 74)], colour.filled()))?;
-        area.draw(&label(name, (x + 26, 65), QUIET, HPos::Left))?;
-        x += 26 + (name.chars().count() as f64 * CHARACTER) as i32 + 22;
+/// Swatches with names below the heading, in as many rows as they need.
+fn legend(area: &Area<'_>, entries: &[(impl Color, String)]) -> Result<(), ChartError> {
+    for ((x, y), (colour, name)) in legend_places(entries).zip(entries) {
+        let swatch = [(x, y - 9), (x + 18, y + 9)];
+        area.draw(&Rectangle::new(swatch, colour.filled()))?;
+        area.draw(&label(name, (x + 26, y), QUIET, HPos::Left))?;
     }
     Ok(())
+}
+
+const LEGEND_ROW: i32 = 30;
+
+fn legend_height<C>(entries: &[(C, String)]) -> i32 {
+    let last = legend_places(entries).last();
+    last.map_or(0, |(_, y)| y - LEGEND_TOP) + LEGEND_ROW
+}
+
+/// Middle of the legend's first row.
+const LEGEND_TOP: i32 = 65;
+
+/// Left end and middle of every entry.
+fn legend_places<C>(entries: &[(C, String)]) -> impl Iterator<Item = (i32, i32)> {
+    let (mut x, mut y) = (MARGIN, LEGEND_TOP);
+    entries.iter().map(move |(_, name)| {
+        let width = 26 + (name.chars().count() as f64 * CHARACTER) as i32;
+        if x > MARGIN && x + width > WIDTH as i32 - MARGIN {
+            (x, y) = (MARGIN, y + LEGEND_ROW);
+        }
+        let place = (x, y);
+        x += width + 22;
+        place
+    })
 }
 
 /// Text centred on `y` of a position.
@@ -507,7 +571,7 @@ mod tests {
         assert_eq!(axis_end(&samples), 10_833_333);
         samples[0].1 = 900_000_000;
         assert_eq!(axis_end(&samples), 12_500_000);
-        let svg = step_time(&samples, &[]).unwrap();
+        let svg = step_time(&samples, &[], None, None).unwrap();
         assert!(svg.contains("1 above the axis, up to 900 ms"), "{svg}");
         assert_eq!(axis_end(&[]), 1_000_000);
         assert_eq!(axis_end(&[(1, 0)]), 1);
@@ -532,12 +596,26 @@ mod tests {
         let samples: Vec<(u32, u64)> = (1..=100_000)
             .map(|i| (i, 10_000_000 + u64::from(i) * 7_919 % 1_000_003))
             .collect();
-        let series = ["active", "cache", "peak", "footprint"].map(|name| Series {
-            name: name.to_owned(),
-            points: samples.clone(),
+        let readings: Vec<_> = samples
+            .iter()
+            .map(|&(iteration, bytes)| Reading {
+                iteration,
+                active: bytes,
+                cache: bytes / 7,
+            })
+            .collect();
+        let times = ["steps", "tokens"].map(|name| Times {
+            name,
+            ns: samples.iter().map(|sample| sample.1).collect(),
+            quantiles: [10_500_000.0, 10_950_000.0, 10_990_000.0],
         });
         let losses: Vec<(u32, f32)> = samples.iter().map(|s| (s.0, s.1 as f32)).collect();
-        for svg in [step_time(&samples, &[]), memory(&series), loss(&losses)] {
+        for svg in [
+            step_time(&samples, &[], None, None),
+            memory(&readings, &[], &samples),
+            latency(&times),
+            loss(&losses),
+        ] {
             let size = svg.unwrap().len();
             assert!(size < 200_000, "{size} bytes");
         }
@@ -545,9 +623,25 @@ mod tests {
 
     #[test]
     fn degenerate_numbers_can_be_drawn() {
-        step_time(&[], &[]).unwrap();
-        step_time(&[(7, 0)], &[]).unwrap();
-        memory(&[]).unwrap();
+        step_time(&[], &[], None, None).unwrap();
+        step_time(&[(7, 0)], &[], Some(7), Some(7)).unwrap();
+        memory(&[], &[], &[]).unwrap();
+        let reading = Reading {
+            iteration: 7,
+            active: u64::MAX,
+            cache: u64::MAX,
+        };
+        memory(&[reading], &[], &[(7, 0)]).unwrap();
+        latency(&[]).unwrap();
+        for ns in [vec![0], vec![5, 5, 5], vec![1, u64::MAX]] {
+            let quantiles = [f64::NAN, 5.0, f64::INFINITY];
+            latency(&[Times {
+                name: "steps",
+                ns,
+                quantiles,
+            }])
+            .unwrap();
+        }
         loss(&[]).unwrap();
         loss(&[(1, 0.0)]).unwrap();
         loss(&[(1, f32::MAX), (2, -f32::MAX)]).unwrap();
@@ -555,6 +649,7 @@ mod tests {
         time_budget(&[Bar {
             label: "rest".into(),
             value: -1.0,
+            interval: None,
             text: "-1".into(),
         }])
         .unwrap();
@@ -565,6 +660,7 @@ mod tests {
         let bar = Bar {
             label: "</text><script>\u{0}".into(),
             value: 1.0,
+            interval: Some((f64::NAN, f64::INFINITY)),
             text: "1".into(),
         };
         let svg = generation(&[bar], &[]).unwrap();

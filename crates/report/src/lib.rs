@@ -1,4 +1,5 @@
-//! Records in, strings out: the Markdown report of a run, and its charts as SVG.
+//! Records in, strings out: the report of a run as Markdown with charts in SVG, as one HTML page,
+//! as JSON and as CSV.
 //!
 //! The crate does no I/O and measures nothing, so a report can be rebuilt from its record at any
 //! time: the same record gives the same bytes.
@@ -6,21 +7,45 @@
 //! | module | holds |
 //! |---|---|
 //! | `view` | a record and its summary as rows and sentences for people |
+//! | `claims` | a document of claims beside its audit |
+//! | `power` | the table of false alarms and power |
+//! | `set` | runs that were started together, and their comparison |
 //! | `charts` | plain numbers to SVG |
 //! | `markdown` | tables and blocks that keep foreign text as text |
+//! | `template` | the template of the Markdown, lfmark's own or a user's |
+//! | `html` | a report as one page |
+//! | `json` | everything that is derived, for other programs |
+//! | `samples` | the samples as CSV |
 //! | [`units`] | numbers with their units |
 //!
 //! The order of the report and its prose are in `templates/report.md.tera`.
 
+use metrics::audit::Audit;
+use metrics::roofline::Roofline;
 use metrics::store::Record;
-use metrics::summary::summarize;
-use tera::{Context, Tera};
+use metrics::summary::{Summary, summarize};
+use tera::Context;
 use thiserror::Error;
 
 mod charts;
+mod claims;
+mod html;
+mod json;
 mod markdown;
+mod power;
+mod samples;
+pub mod set;
+mod template;
 pub mod units;
 mod view;
+
+pub use claims::render_claims;
+pub use html::{HTML, render_html};
+pub use json::{Document, JSON, JSON_SCHEMA, render_json};
+pub use power::render_power;
+pub use samples::{SAMPLES, TOKENS, render_samples, render_tokens};
+pub use set::{render_set, set_file_names};
+pub use template::{Template, TemplateError};
 
 const TEMPLATE: &str = include_str!("../templates/report.md.tera");
 
@@ -58,11 +83,13 @@ pub struct File {
 }
 
 /// Why a report could not be rendered. A record that was read is always enough for a report, so
-/// each of these is a fault of this crate.
+/// each of these but [`ReportError::Own`] is a fault of this crate.
 #[derive(Debug, Error)]
 pub enum ReportError {
     #[error("cannot fill the report template")]
     Template(#[from] tera::Error),
+    #[error(transparent)]
+    Own(#[from] TemplateError),
     #[error("cannot draw {name}")]
     Chart {
         name: &'static str,
@@ -70,22 +97,61 @@ pub enum ReportError {
     },
 }
 
-/// Renders a record as Markdown and charts.
+/// Renders a record as Markdown and charts, judged by the thresholds it was recorded with.
 ///
 /// # Errors
 ///
 /// See [`ReportError`].
 pub fn render(record: &Record) -> Result<Rendered, ReportError> {
-    let summary = summarize(record);
-    let charts = view::charts(record, &summary)?;
-    let view = view::View::new(record, &summary);
-    let mut context = Context::from_serialize(&view)?;
-    for (name, key) in view::CHARTS {
-        context.insert(key, &charts.iter().any(|chart| chart.name == name));
-    }
-    // Without automatic escaping, which is for HTML: the view escapes every foreign string.
-    let text = Tera::one_off(TEMPLATE, &context, false)?;
+    render_summary(record, &summarize(record))
+}
+
+/// As [`render`], from the record's summary, which may rest on other thresholds; the report says
+/// which.
+///
+/// # Errors
+///
+/// See [`ReportError`].
+pub fn render_summary(record: &Record, summary: &Summary) -> Result<Rendered, ReportError> {
+    render_template(
+        record,
+        summary,
+        &Template::parse("report.md.tera", TEMPLATE)?,
+    )
+}
+
+/// As [`render_summary`], with another template for the Markdown.
+///
+/// # Errors
+///
+/// See [`ReportError`]; [`ReportError::Own`] where the template cannot be filled.
+pub fn render_template(
+    record: &Record,
+    summary: &Summary,
+    template: &Template,
+) -> Result<Rendered, ReportError> {
+    let charts = view::charts(record, summary)?;
+    let text = template.fill(&context(record, summary, &charts)?)?;
     let mut files = vec![File { name: REPORT, text }];
     files.extend(charts);
     Ok(Rendered { files })
+}
+
+/// What a template can name.
+fn context(record: &Record, summary: &Summary, charts: &[File]) -> Result<Context, tera::Error> {
+    let mut context = Context::from_serialize(view::View::new(record, summary))?;
+    for (name, key) in view::CHARTS {
+        context.insert(key, &charts.iter().any(|chart| chart.name == name));
+    }
+    Ok(context)
+}
+
+/// The audit of a record as Markdown: what was used of the device, and every check.
+pub fn render_audit(record: &Record, roofline: &Roofline, audit: &Audit) -> String {
+    format!(
+        "# Audit of {}\n\n## Roofline\n\n{}\n\n## Validation\n\n{}\n",
+        markdown::escape(&record.start.run_id),
+        view::roofline::roofline_section(roofline),
+        view::audit::audit_section(audit),
+    )
 }

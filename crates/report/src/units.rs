@@ -71,6 +71,62 @@ pub fn mean_and_sd_ms(mean_ns: f64, sd_ns: Option<f64>) -> String {
     format!("{} ± {}", fixed(mean, decimals), fixed(sd, decimals))
 }
 
+/// As [`significant`], with a plus sign where the value is above 0: `+0.512`, `-1.20`, `0.00`.
+pub fn signed(value: f64, digits: u32) -> String {
+    with_sign(significant(value, digits), value)
+}
+
+/// A change in percent, to three significant digits, with its sign: `+1.25 %`.
+pub fn signed_share(change: f64) -> String {
+    format!("{} %", signed(100.0 * change, 3))
+}
+
+/// A value and the interval around it: `33.92 (33.88 to 33.97)`.
+///
+/// All three have as many decimals as two significant digits of the interval's half-width need,
+/// and no fewer than three significant digits of the value, within six.
+pub fn with_interval(value: f64, interval: Option<(f64, f64)>) -> String {
+    estimate(value, interval, |_, text| text)
+}
+
+/// As [`with_interval`], for what may lie on either side of 0: `+0.51 (+0.48 to +0.55)`.
+pub fn signed_with_interval(value: f64, interval: Option<(f64, f64)>) -> String {
+    estimate(value, interval, |value, text| with_sign(text, value))
+}
+
+fn estimate(
+    value: f64,
+    interval: Option<(f64, f64)>,
+    write: impl Fn(f64, String) -> String,
+) -> String {
+    let Some((low, high)) = interval else {
+        return format!("{} (no interval)", write(value, significant(value, 4)));
+    };
+    let decimals = decimals_for((high - low) / 2.0, 2)
+        .max(decimals_for(value, 3))
+        .min(6);
+    let [value, low, high] = [value, low, high].map(|x| write(x, fixed(x, decimals)));
+    format!("{value} ({low} to {high})")
+}
+
+fn with_sign(text: String, value: f64) -> String {
+    let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.' | b','));
+    if value > 0.0 && value.is_finite() && !is_zero {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+/// A p-value: `0.43`, `0.0071`, `below 0.001`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        "below 0.001".to_owned()
+    } else {
+        significant(p, 2)
+    }
+}
+
 /// A setting as its shortest exact decimal, in scientific notation below a thousandth.
 pub fn setting(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 {
@@ -235,6 +291,43 @@ mod tests {
         for (mean, sd, expected) in cases {
             assert_eq!(mean_and_sd_ms(mean, sd), expected);
         }
+    }
+
+    #[test]
+    fn an_interval_sets_the_decimals() {
+        let cases = [
+            (
+                33.9216,
+                Some((33.8811, 33.9702)),
+                "33.922 (33.881 to 33.970)",
+            ),
+            (33.9216, Some((30.1, 37.9)), "33.9 (30.1 to 37.9)"),
+            (7.0, Some((7.0, 7.0)), "7.00 (7.00 to 7.00)"),
+            (33.9216, None, "33.92 (no interval)"),
+            (1e-9, Some((0.0, 2e-9)), "0.000000 (0.000000 to 0.000000)"),
+        ];
+        for (value, interval, expected) in cases {
+            assert_eq!(with_interval(value, interval), expected);
+        }
+        let cases = [
+            (0.51, Some((-0.48, 1.5)), "+0.510 (-0.480 to +1.500)"),
+            (
+                -4096.0,
+                Some((-4200.0, -3900.0)),
+                "-4,096 (-4,200 to -3,900)",
+            ),
+            (0.0, Some((0.0, 0.0)), "0 (0 to 0)"),
+        ];
+        for (value, interval, expected) in cases {
+            assert_eq!(signed_with_interval(value, interval), expected);
+        }
+        assert_eq!(signed_share(0.0125), "+1.25 %");
+        assert_eq!(signed_share(-0.0125), "-1.25 %");
+        assert_eq!(signed_share(0.0), "0 %");
+        assert_eq!(
+            [0.4321, 0.0071, 1e-9].map(p_value),
+            ["0.43", "0.0071", "below 0.001"]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! outside went through [`markdown`](crate::markdown). The template decides what is said and in
 //! which order.
 
-use metrics::record::Weights;
+use metrics::record::{Start, Weights};
 use metrics::store::Record;
 use metrics::summary::{RunStatus, Summary};
 use serde::Serialize;
@@ -14,11 +14,20 @@ use crate::markdown::{Align, escape, table};
 use crate::units::{self, NOT_MEASURED};
 use crate::{File, ReportError};
 
+pub(crate) mod audit;
 mod budget;
+mod comparison;
+mod conclusion;
 mod configuration;
+mod consistency;
+mod fields;
 mod generation;
+mod headroom;
+mod latency;
 mod limits;
 mod memory;
+pub(crate) mod roofline;
+pub(crate) mod rules;
 mod system;
 mod training;
 mod windows;
@@ -27,11 +36,12 @@ mod windows;
 const NOT_RECORDED: &str = "not recorded";
 
 /// Every chart in the order of the report, with the template's name for its presence.
-pub(crate) const CHARTS: [(&str, &str); 5] = [
+pub(crate) const CHARTS: [(&str, &str); 6] = [
     ("step-time.svg", "step_time_chart"),
     ("loss.svg", "loss_chart"),
     ("generation.svg", "generation_chart"),
     ("memory.svg", "memory_chart"),
+    ("latency.svg", "latency_chart"),
     ("time-budget.svg", "time_budget_chart"),
 ];
 
@@ -48,22 +58,33 @@ pub(crate) struct View {
     adapters: configuration::Adapters,
     training: Option<training::TrainingView>,
     stability: Option<training::Stability>,
+    levels: Option<consistency::Levels>,
+    consistency: Option<consistency::Consistency>,
+    marks: consistency::Marks,
     generation: Option<generation::GenerationView>,
     memory: memory::MemoryView,
     system: String,
     machine_state: String,
     budget: budget::BudgetView,
+    roofline: String,
+    comparison: comparison::Comparison,
+    validation: String,
+    conclusion: conclusion::Conclusion,
     /// Whether the charts over iterations draw the extremes of groups instead of every one.
     thinned: bool,
     limits: limits::Limits,
+    rules: rules::RulesView,
+    fields: String,
 }
 
 impl View {
     pub(crate) fn new(record: &Record, summary: &Summary) -> Self {
         let start = &record.start;
+        let roofline = metrics::roofline::roofline(record, summary);
+        let audit = metrics::audit::record(record, summary);
         Self {
             model: escape(&start.model.name),
-            device: device(record),
+            device: device(start),
             status: status(summary),
             notices: record.notices.iter().map(|notice| escape(notice)).collect(),
             weights: weights(&start.model.weights),
@@ -75,13 +96,22 @@ impl View {
                 .as_ref()
                 .map(|training| training::training_view(record, summary, training)),
             stability: training::stability(record, summary),
+            levels: consistency::levels(record, summary),
+            consistency: consistency::consistency(summary),
+            marks: consistency::marks(record, summary),
             generation: generation::generation(record, summary),
             memory: memory::memory(record, summary),
             system: system::system(record),
             machine_state: system::machine_state(&record.states),
             budget: budget::budget(&summary.budget),
+            roofline: roofline::roofline_section(&roofline),
+            comparison: comparison::comparison(record, summary),
+            validation: audit::audit_section(&audit),
+            conclusion: conclusion::conclusion(summary, &roofline, &audit),
             thinned: record.iterations.len() > charts::POINT_LIMIT,
             limits: limits::limits(record, summary),
+            rules: rules::rules(record, summary),
+            fields: fields::appendix(),
         }
     }
 }
@@ -106,7 +136,7 @@ struct Overview {
     parameters: String,
     dtype: String,
     trainable: String,
-    lfmark: String,
+    program: String,
     mlx: String,
     backend: String,
     iterations: String,
@@ -118,10 +148,11 @@ struct Overview {
 /// Draws the charts this run has data for, in the order of [`CHARTS`].
 pub(crate) fn charts(record: &Record, summary: &Summary) -> Result<Vec<File>, ReportError> {
     let charts: [Option<Result<String, ChartError>>; CHARTS.len()] = [
-        training::step_time_chart(record, summary),
+        training::step_time_chart(record, summary, consistency::marks(record, summary)),
         training::loss_chart(record),
         generation::chart(summary),
-        memory::chart(record),
+        memory::chart(record, summary),
+        latency::chart(record),
         Some(budget::chart(&summary.budget)),
     ];
     let named = CHARTS.into_iter().zip(charts);
@@ -170,16 +201,24 @@ fn weights(weights: &Weights) -> WeightsView {
 }
 
 /// The device the work ran on, by the most telling name in the record.
-fn device(record: &Record) -> String {
-    let (mlx, machine) = (&record.start.mlx, &record.start.machine);
-    let on_cpu = record.start.config.device == "cpu";
+pub(crate) fn device(start: &Start) -> String {
+    let (mlx, machine) = (&start.mlx, &start.machine);
+    let on_cpu = start.config.device == "cpu";
     let names = if on_cpu {
         [&machine.chip, &machine.cpu, &mlx.device_name]
     } else {
         [&machine.chip, &mlx.device_name, &machine.gpu]
     };
     let name = names.into_iter().flatten().next().unwrap_or(&machine.arch);
-    format!("{} ({})", escape(name), escape(&record.start.config.device))
+    format!("{} ({})", escape(name), escape(&start.config.device))
+}
+
+/// The program that did the work, with its version.
+fn program(start: &Start) -> String {
+    match &start.engine {
+        None => format!("lfmark {}", escape(&start.lfmark.version)),
+        Some(engine) => format!("{} {}", escape(&engine.name), escape(&engine.version)),
+    }
 }
 
 fn overview(record: &Record, summary: &Summary) -> Overview {
@@ -188,7 +227,7 @@ fn overview(record: &Record, summary: &Summary) -> Overview {
         parameters: units::count(start.model.parameters),
         dtype: escape(&start.config.dtype),
         trainable: units::count(start.model.trainable_parameters),
-        lfmark: escape(&start.lfmark.version),
+        program: program(start),
         mlx: escape(&start.mlx.version),
         backend: escape(&start.mlx.backend),
         iterations: units::count(record.iterations.len() as u64),
@@ -202,13 +241,22 @@ fn rate_text(rate: Option<f64>) -> String {
     rate.shown(|rate| units::significant(rate, 4))
 }
 
-/// A table of settings and their values.
-fn pairs<const N: usize>(rows: [(&str, String); N]) -> String {
-    let rows: Vec<_> = rows
-        .into_iter()
-        .map(|(name, value)| [name.to_owned(), value])
-        .collect();
-    table([("Item", Align::Left), ("Value", Align::Left)], &rows)
+/// A table of facts, each with the fields that it is from.
+fn facts<const N: usize>(rows: [(&str, String, String); N]) -> String {
+    table(
+        [
+            ("Item", Align::Left),
+            ("Value", Align::Left),
+            ("Field", Align::Left),
+        ],
+        &rows.map(|(name, value, fields)| [name.to_owned(), value, fields]),
+    )
+}
+
+/// A threshold that is a share, as it was set.
+fn percent(share: f64) -> String {
+    // Rounded, since 100 times a decimal is not always one.
+    format!("{} %", units::setting((share * 1e8).round() / 1e6))
 }
 
 /// Writes what may not have been measured.

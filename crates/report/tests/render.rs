@@ -3,17 +3,20 @@
 //! `LFMARK_BLESS=1 cargo test -p report` writes the files anew; the change then shows in the
 //! version control's own diff.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use metrics::quality::{Agreement, Checks, Score};
 use metrics::record::{
-    AdapterShape, Build, Config, Data, End, Finish, Generation, GenerationConfig, Iteration, Lora,
-    Machine, MachineState, Mlx, Model, NativeSetup, Optimizer, Phase, PhaseKind, SCHEMA, Start,
-    Status, Weights, WindowSpec,
+    AdapterShape, Build, Config, Data, End, Engine, Event, Finish, Generation, GenerationConfig,
+    Iteration, Lora, Machine, MachineState, Member, Mlx, Model, NativeSetup, Optimizer, Phase,
+    PhaseKind, SCHEMA, Start, Status, Weights, WindowSpec,
 };
-use metrics::rules::Rules;
+use metrics::rules::{Rules, WORDS};
 use metrics::store::Record;
-use report::{REPORT, Rendered, render};
+use metrics::summary::{Summary, summarize, summarize_with};
+use report::{REPORT, Rendered, render, render_summary};
 
 #[test]
 fn a_complete_run() {
@@ -63,6 +66,21 @@ fn a_run_without_generation() {
         .phases
         .retain(|phase| phase.phase != PhaseKind::WarmUp);
     check("no-generation", &record);
+}
+
+#[test]
+fn a_run_whose_memory_leaks() {
+    check("leaking", &leaking());
+}
+
+#[test]
+fn a_run_that_slows_down() {
+    check("slowing-down", &slowing_down());
+}
+
+#[test]
+fn a_run_whose_level_shifts() {
+    check("shifted", &shifted());
 }
 
 #[test]
@@ -165,8 +183,11 @@ fn numbers_at_the_ends_of_their_range_can_be_rendered() {
     let rendered = render(&record).unwrap();
     // 2^64 - 1 nanoseconds, in whole seconds.
     let text = rendered.get(REPORT).unwrap();
-    assert!(text.contains("over 18,446,744,074 s of steps"), "{text}");
-    assert_eq!(rendered.files.len(), 6);
+    assert!(
+        text.contains("iterations over 18,446,744,074 s of "),
+        "{text}"
+    );
+    assert_eq!(rendered.files.len(), 7);
 }
 
 #[test]
@@ -180,28 +201,268 @@ fn a_long_run_is_thinned_and_says_so() {
 }
 
 #[test]
-fn the_prose_judges_nothing() {
-    for record in [complete(500), complete(0)] {
-        let rendered = render(&record).unwrap();
-        let text = rendered.get(REPORT).unwrap().to_lowercase();
-        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
-        for judgement in [
-            "stable",
-            "fast",
-            "slow",
-            "excellent",
-            "significant",
-            "consistent",
-            "efficient",
-            "good",
-            "superior",
-            "leak",
-            "variance",
-            "solid",
-        ] {
-            assert!(!words.contains(&judgement), "{judgement}");
+fn every_judging_word_is_a_verdict_that_was_given() {
+    for record in [
+        complete(500),
+        complete(3),
+        complete(0),
+        leaking(),
+        slowing_down(),
+        shifted(),
+    ] {
+        let given = verdicts(&summarize(&record));
+        let prose = prose(render(&record).unwrap().get(REPORT).unwrap());
+        assert_eq!(unearned(&prose, &given), [""; 0]);
+        for word in given {
+            assert!(prose.contains(&format!(" {word} ")), "{word}: {prose}");
         }
     }
+    // The same prose with other verdicts.
+    let steady = prose(render(&complete(500)).unwrap().get(REPORT).unwrap());
+    let mut given = verdicts(&summarize(&complete(500)));
+    given.retain(|&word| word != "steady");
+    given.push("slowing down");
+    assert_eq!(unearned(&steady, &given), ["steady"]);
+    let leaking = prose(render(&leaking()).unwrap().get(REPORT).unwrap());
+    let mut given = verdicts(&summarize(&self::leaking()));
+    given.retain(|&word| word != "leak");
+    assert_eq!(unearned(&leaking, &given), ["leak"]);
+}
+
+#[test]
+fn the_sections_stand_in_one_order_whatever_was_measured() {
+    let expected = [
+        "Overview",
+        "Configuration",
+        "Training performance",
+        "Training stability by iteration range",
+        "Generation by prompt",
+        "Memory",
+        "Consistency",
+        "Time budget",
+        "Roofline",
+        "Comparison",
+        "Validation",
+        "Conclusion",
+        "What this run cannot show",
+        "Appendix: rules",
+        "Appendix: fields",
+    ];
+    for record in [complete(500), complete(0), hostile()] {
+        let rendered = render(&record).unwrap();
+        let text = without_code_blocks(rendered.get(REPORT).unwrap());
+        let sections: Vec<_> = text
+            .lines()
+            .filter_map(|it| it.strip_prefix("## "))
+            .collect();
+        assert_eq!(sections, expected);
+    }
+}
+
+#[test]
+fn every_figure_links_to_a_field_that_the_record_has() {
+    let record = complete(500);
+    let rendered = render(&record).unwrap();
+    let text = rendered.get(REPORT).unwrap();
+    let (body, appendix) = text.split_once("## Appendix: fields").unwrap();
+
+    let mut linked = BTreeSet::new();
+    for link in body.split("[`").skip(1) {
+        let (path, anchor) = link.split_once("`](#").unwrap();
+        let (anchor, _) = anchor.split_once(')').unwrap();
+        let event = path.split('.').next().unwrap();
+        assert_eq!(anchor, format!("fields-of-{}", event.replace('_', "-")));
+        linked.insert(path);
+    }
+    let rows: BTreeSet<_> = appendix
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(linked, rows, "links and rows of the appendix");
+
+    let events = [
+        Event::Start(Box::new(record.start)),
+        Event::Phase(record.phases[0]),
+        Event::Iteration(record.iterations[0]),
+        Event::Generation(record.generations[0].clone()),
+        Event::MachineState(record.states[0].clone()),
+        Event::End(record.end.unwrap()),
+    ];
+    let events: Vec<_> = events
+        .iter()
+        .map(|event| serde_json::to_value(event).unwrap())
+        .collect();
+    for path in rows {
+        let (event, pointer) = path.split_once('.').unwrap();
+        let line = events.iter().find(|it| it["event"] == event).unwrap();
+        let pointer = format!("/{}", pointer.replace('.', "/"));
+        assert!(line.pointer(&pointer).is_some(), "{path}");
+    }
+
+    for section in body.split("\n#").filter(|it| it.contains("\n| ---")) {
+        let heading = section.lines().next().unwrap();
+        // Its rows are named after other sections.
+        let exempt = heading.contains("Validation");
+        assert!(exempt || section.contains("(#fields-of-"), "{heading}");
+    }
+}
+
+#[test]
+fn every_link_within_a_report_leads_to_a_heading_of_it() {
+    for record in [complete(500), complete(0), hostile()] {
+        let rendered = render(&record).unwrap();
+        let text = without_code_blocks(rendered.get(REPORT).unwrap());
+        let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+        let anchors: Vec<String> = headings
+            .map(|line| {
+                let words = line.trim_start_matches('#').trim().to_lowercase();
+                let kept = words.chars().filter(|c| c.is_alphanumeric() || *c == ' ');
+                kept.collect::<String>().replace(' ', "-")
+            })
+            .collect();
+        for link in text.split("](#").skip(1) {
+            let (anchor, _) = link.split_once(')').unwrap();
+            assert!(
+                anchors.iter().any(|it| it == anchor),
+                "{anchor}: {anchors:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_text_of_a_chart_can_be_read_on_a_phone() {
+    // Drawn 390 pixels wide, a chart of 800 has text of at least 9.
+    const SMALLEST: f64 = 9.0 * 800.0 / 390.0;
+    let rendered = render(&complete(500)).unwrap();
+    for file in &rendered.files[1..] {
+        for text in file.text.split("font-size=\"").skip(1) {
+            let size: f64 = text.split_once('"').unwrap().0.parse().unwrap();
+            assert!(size >= SMALLEST, "{}: {size}", file.name);
+        }
+    }
+}
+
+#[test]
+fn a_run_of_a_set_points_to_the_report_of_its_set() {
+    let mut record = complete(20);
+    record.start.member = Some(Member {
+        set: "nightly".to_owned(),
+        arm: "base".to_owned(),
+        number: 3,
+        repeat: 2,
+        waited_ns: 0,
+        unmet: Vec::new(),
+        unread: Vec::new(),
+    });
+    let rendered = render(&record).unwrap();
+    let text = rendered.get(REPORT).unwrap();
+    assert!(
+        text.contains("number 3, of arm base, of the set nightly"),
+        "{text}"
+    );
+    assert!(!text.contains("Nothing was compared"), "{text}");
+}
+
+/// The words that a summary earned.
+fn verdicts(summary: &Summary) -> Vec<&'static str> {
+    let mut words: Vec<_> = summary
+        .steadiness
+        .iter()
+        .map(|judged| judged.verdict.word())
+        .collect();
+    if let Some(growth) = &summary.memory.growth {
+        words.push(growth.verdict.word());
+        let series = [
+            Some(growth.active),
+            Some(growth.cache),
+            growth.footprint,
+            growth.swap,
+        ];
+        words.extend(series.iter().flatten().map(|growth| growth.verdict.word()));
+    }
+    words
+}
+
+/// The report's words in lower case, each between spaces, without what was generated, without
+/// the appendix, whose subject they are, without the validation, whose outcomes are no judgement
+/// of the run, and without what names a limit instead of judging.
+fn prose(text: &str) -> String {
+    let (text, _) = text.split_once("## Appendix: rules").unwrap();
+    let (before, validation) = text.split_once("\n## Validation\n").unwrap();
+    let (_, after) = validation.split_once("\n## Conclusion\n").unwrap();
+    let text = without_code_blocks(&format!("{before}\n{after}")).to_lowercase();
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let prose = format!(" {} ", words.join(" "));
+    ["smallest leak", "a leak of less than"]
+        .into_iter()
+        .fold(prose, |prose, limit| prose.replace(limit, ""))
+}
+
+/// The words of the rule table that the prose has and was not given, and any other that judges.
+fn unearned<'a>(prose: &str, given: &[&'a str]) -> Vec<&'a str> {
+    let mut given = given.to_vec();
+    // "No steady state" does not allow "steady".
+    given.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    let rest = given.iter().fold(prose.to_owned(), |prose, word| {
+        prose.replace(&format!(" {word} "), "  ")
+    });
+    let of_no_rule = [
+        "stable",
+        "fast",
+        "slow",
+        "excellent",
+        "significant",
+        "consistent",
+        "efficient",
+        "good",
+        "superior",
+        "variance",
+        "solid",
+    ];
+    let of_rules = WORDS.iter().map(|word| word.word);
+    of_rules
+        .chain(of_no_rule)
+        .filter(|word| rest.contains(&format!(" {word} ")))
+        .collect()
+}
+
+#[test]
+fn other_thresholds_than_the_recorded_ones_are_named() {
+    let check = |recorded: Option<Rules>, given: Option<Rules>, expected: &str| {
+        let mut record = complete(500);
+        record.start.rules = recorded;
+        let rendered = match given {
+            Some(rules) => render_summary(&record, &summarize_with(&record, &rules)),
+            None => render(&record),
+        };
+        let rendered = rendered.unwrap();
+        let text = rendered.get(REPORT).unwrap();
+        assert!(text.contains(expected), "{expected}\n{text}");
+        text.contains("Verdict on the step times: **steady**")
+    };
+    let default = Rules::default();
+    let mut strict = default;
+    strict.steadiness.largest_spread = 0.001;
+    let cell = "| `steadiness.largest-spread` | 0.001 (default 0.05) |";
+    assert!(check(Some(default), None, "those recorded with the run."));
+    assert!(check(
+        Some(default),
+        Some(default),
+        "and are those recorded"
+    ));
+    assert!(check(None, None, "the defaults of the lfmark that wrote"));
+    assert!(check(
+        None,
+        Some(default),
+        "The record has no thresholds; these were given"
+    ));
+    assert!(!check(Some(strict), None, cell));
+    assert!(!check(Some(default), Some(strict), cell));
+    let differing = "are not those recorded with the run: `steadiness.largest-spread` 0.05.**";
+    assert!(!check(Some(default), Some(strict), differing));
 }
 
 /// Compares every file of the report with the snapshot of that name, and the names themselves.
@@ -325,7 +586,7 @@ fn complete(iterations: u32) -> Record {
                 padded_tokens: 97,
                 loss_tokens: tokens - 1,
                 loss: Some((0.4 + 3.2 * decay) as f32 + noise.below(300) as f32 / 1e3),
-                active_bytes: 18_240_512,
+                active_bytes: 18_640_512,
                 cache_bytes: 9_000_000 + noise.below(400_000),
                 peak_bytes: if iteration <= 100 {
                     27_902_116
@@ -376,7 +637,7 @@ fn complete(iterations: u32) -> Record {
                     .to_owned(),
                 finish: Finish::Length,
                 wall_ns,
-                active_bytes: 18_240_512,
+                active_bytes: 18_640_512,
                 cache_bytes: 2_400_000,
                 peak_bytes: 20_118_004 + noise.below(400_000),
                 footprint_bytes: Some(119_500_000),
@@ -501,6 +762,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
                 top_p: 1.0,
                 ignore_eos: false,
                 chat_template: true,
+                checks: Some(checks()),
             },
         },
         model: Model {
@@ -531,7 +793,71 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
         footprint_source: Some("rss".to_owned()),
         rules: Some(Rules::default()),
         member: None,
+        engine: None,
     }
+}
+
+/// Of the first two prompts; the text passes those of the second.
+fn checks() -> Vec<Checks> {
+    let terms = |terms: &[&str]| terms.iter().map(|&term| term.to_owned()).collect();
+    let first = Checks {
+        must_mention: terms(&["intelligence|AI", "model*"]),
+        most_repetition: Some(0.2),
+        fewest_words: Some(20),
+        agreement: Some(Agreement {
+            score: Score::RougeL,
+            at_least: 0.3,
+            reference: "A set of numbers is no mind.".to_owned(),
+        }),
+        ..Checks::default()
+    };
+    let second = Checks {
+        must_mention: terms(&["number*"]),
+        must_not_mention: terms(&["I cannot"]),
+        ..Checks::default()
+    };
+    vec![first, second]
+}
+
+/// A run in which every iteration keeps 40 kB and some, of which the process gets to know.
+fn leaking() -> Record {
+    let mut record = complete(200);
+    let mut noise = Noise(3);
+    for iteration in &mut record.iterations {
+        let kept = u64::from(iteration.iteration) * 40_000 + noise.below(60_000);
+        iteration.active_bytes += kept;
+        iteration.peak_bytes += kept;
+        if let Some(footprint) = &mut iteration.footprint_bytes {
+            *footprint += kept;
+        }
+    }
+    record
+}
+
+/// A run in which the steps of the end take 6 % more than those of the beginning.
+fn slowing_down() -> Record {
+    timed(|iteration, step_ns| step_ns + step_ns * u64::from(iteration) * 6 / 30_000)
+}
+
+/// A run in which the steps take 8 % more from iteration 201 on.
+fn shifted() -> Record {
+    timed(|iteration, step_ns| match iteration {
+        ..=200 => step_ns,
+        _ => step_ns + step_ns * 8 / 100,
+    })
+}
+
+/// A run of 300 iterations, with its step times changed.
+fn timed(change: impl Fn(u32, u64) -> u64) -> Record {
+    let mut record = complete(300);
+    let mut later = 0;
+    for iteration in &mut record.iterations {
+        let step_ns = change(iteration.iteration, iteration.step_ns);
+        iteration.start_ns += later;
+        later += step_ns - iteration.step_ns;
+        iteration.step_ns = step_ns;
+    }
+    record
 }
 
 /// The shape of LFM2-1.2B on a large device, with random weights.
@@ -640,6 +966,27 @@ fn hostile() -> Record {
         state.energy_uj = Some([(text(), 1)].into());
     }
     record.generations[0].prompt = text();
+    record.start.config.generation.prompts[0] = text();
+    record.start.config.generation.checks = Some(vec![Checks {
+        must_mention: vec![text()],
+        must_not_mention: vec![text()],
+        ..Checks::default()
+    }]);
+    record.start.member = Some(Member {
+        set: text(),
+        arm: text(),
+        number: 1,
+        repeat: 1,
+        waited_ns: 0,
+        unmet: vec![text()],
+        unread: vec![text()],
+    });
+    record.start.engine = Some(Engine {
+        name: text(),
+        version: text(),
+        memory_source: text(),
+        batches_sha256: text(),
+    });
     record.generations[0].text = format!("```\n</code>\n`````\n{evil}\n~~~\n    </pre>");
     record.generations[1].prompt = String::new();
     record.generations[1].text = String::new();

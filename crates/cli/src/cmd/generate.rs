@@ -54,6 +54,7 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
             top_p: args.top_p,
             ignore_eos: args.ignore_eos,
             chat_template: !args.no_chat_template,
+            checks: None,
         },
         sampling,
         clock,

@@ -1,10 +1,11 @@
 //! `lfmark run`: fine-tune, generate, measure, report.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,9 +14,9 @@ use metrics::{
     footprint::FootprintReader,
     machine,
     measure::{self, Clock, Outcome, SystemClock},
-    record::{self, End, Event, Finish, Phase, PhaseKind, Start, Status},
-    rules::Rules,
+    record::{self, End, Event, Finish, Member, Phase, PhaseKind, Start, Status},
     store::{self, Writer},
+    summary::summarize,
 };
 use model::{
     data::{BatchOptions, Batches, Dataset, Order, PAD_TO},
@@ -27,18 +28,19 @@ use model::{
 use report::units;
 
 use crate::{
-    args::{Output, RunArgs},
+    args::{Output, Presentation, RunArgs},
+    cmd::repeats,
     environment,
     exit::Failure,
     generation::{Generator, Prompt},
-    options::{Compile, Options, Plan},
+    options::Plan,
     output,
     progress::Progress,
     workload::Training,
 };
 
 /// Folder of run folders, where none is named.
-const REPORTS: &str = "reports";
+pub(crate) const REPORTS: &str = "reports";
 
 /// Adapters within the run folder.
 pub(crate) const ADAPTERS: &str = "adapters";
@@ -50,40 +52,35 @@ fn stopped() -> bool {
 }
 
 pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Result<(), Failure> {
-    let file = args.config.as_deref().map(Options::read).transpose()?;
-    let plan = args.options.or(file.unwrap_or_default()).resolve()?;
+    if args.set.is_set() {
+        return repeats::run(args, output, clock);
+    }
+    let plan = args.options.with_file(args.config.as_deref())?.resolve()?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
-
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    // The clock has run since process start, and the record's times count from there.
-    let started = started.saturating_sub(Duration::from_nanos(clock.now_ns()));
-    let started_unix_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+    let member = args.set.member;
+    if member.is_some() {
+        stop_when_stdin_ends();
+    }
+    let origin = Origin {
+        started_unix_ms: started_unix_ms(&mut clock),
+        member,
+    };
     // The first thing to start and the last to end: its end waits for pending work.
     let (_session, device) = Session::start(plan.model.device())?;
     let dir = args
         .output
-        .unwrap_or_else(|| default_folder(&plan, device, started_unix_ms));
+        .unwrap_or_else(|| default_run_folder(&plan, device, &origin));
     let created = !dir.exists();
     store::prepare(&dir)?;
 
     let progress = Progress::new(plan.iterations, output.quiet);
-    let measured = Run::prepare(
-        &plan,
-        device,
-        &dir,
-        started_unix_ms,
-        clock,
-        progress,
-        output,
-    )
-    .and_then(|mut run| {
-        let ending = run
-            .measure(&dir)
-            .unwrap_or_else(|e| Ending::Failed(format!("{e:#}")));
-        run.end(&ending).map(|()| ending)
-    });
+    let measured =
+        Run::prepare(&plan, device, &dir, origin, clock, progress, output).and_then(|mut run| {
+            let ending = run
+                .measure(&dir)
+                .unwrap_or_else(|e| Ending::Failed(format!("{e:#}")));
+            run.end(&ending).map(|()| ending)
+        });
     let ending = match measured {
         Ok(ending) => ending,
         Err(error) => {
@@ -97,7 +94,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             Ending::Failed(format!("{error:#}"))
         }
     };
-    let reported = report(&dir, output);
+    let reported = report(&dir, &args.presentation, output);
     match (ending, reported) {
         (Ending::Complete, reported) => reported,
         (ending, Ok(())) => Err(Failure::Incomplete(ending.sentence().to_owned())),
@@ -109,12 +106,13 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
 }
 
 /// Reads the record back and writes the report from it, so that `lfmark report` gives the same.
-fn report(dir: &Path, output: Output) -> Result<(), Failure> {
+fn report(dir: &Path, presentation: &Presentation, output: Output) -> Result<(), Failure> {
     let record = store::read(dir)?;
-    output::write_report(&record, dir)?;
+    let summary = summarize(&record);
+    output::write_report(&record, &summary, presentation, dir)?;
     output::print(&match output.json {
-        true => output::run_json(&record, dir).to_string(),
-        false => output::run_text(&record, dir),
+        true => output::run_json(&summary, dir).to_string(),
+        false => output::run_text(&summary, presentation, dir),
     })
 }
 
@@ -152,7 +150,7 @@ impl<'a> Run<'a> {
         plan: &'a Plan,
         device: DeviceKind,
         dir: &Path,
-        started_unix_ms: u64,
+        origin: Origin,
         mut clock: SystemClock,
         progress: Progress,
         output: Output,
@@ -164,13 +162,7 @@ impl<'a> Run<'a> {
         let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
-        let compile = match plan.compile {
-            Compile::On => true,
-            Compile::Off => false,
-            // On the CPU MLX compiles with the system's C++ compiler, which costs more seconds
-            // than it gains.
-            Compile::Auto => device == DeviceKind::Gpu,
-        };
+        let compile = plan.compiles(device);
         let config = config(plan, &adapters, device, compile);
         let options = StepOptions {
             compile,
@@ -206,26 +198,17 @@ impl<'a> Run<'a> {
         let start = Start {
             schema: record::SCHEMA,
             run_id: name.into_owned(),
-            started_unix_ms,
+            started_unix_ms: origin.started_unix_ms,
             lfmark: environment::build(),
             mlx,
             machine,
             config: config.clone(),
             model,
-            data: record::Data {
-                name: data_name(plan.data.as_deref()),
-                sha256: dataset.sha256.clone(),
-                format: dataset.format.name().to_owned(),
-                sample_tokens: dataset
-                    .samples
-                    .iter()
-                    .map(|s| s.tokens.len() as u32)
-                    .collect(),
-                truncated_samples: truncated as u32,
-            },
+            data: data(plan, &dataset, truncated),
             footprint_source: footprint.source().map(str::to_owned),
-            rules: Some(Rules::default()),
-            member: None,
+            rules: Some(plan.rules),
+            member: origin.member,
+            engine: None,
         };
         let mut writer = Writer::create(dir, &start)?;
         for (phase, start_ns, wall_ns) in [
@@ -426,7 +409,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn read_data(plan: &Plan, loaded: &Loaded) -> anyhow::Result<(Dataset, usize)> {
+pub(crate) fn read_data(plan: &Plan, loaded: &Loaded) -> anyhow::Result<(Dataset, usize)> {
     let tokenizer = &loaded.tokenizer;
     let dataset = match &plan.data {
         Some(path) => Dataset::read(path, tokenizer, plan.mask_prompt)?,
@@ -434,6 +417,18 @@ fn read_data(plan: &Plan, loaded: &Loaded) -> anyhow::Result<(Dataset, usize)> {
     };
     let truncated = dataset.check_length(plan.max_seq_length as usize, plan.truncate)?;
     Ok((dataset, truncated))
+}
+
+/// The data as the record describes it.
+pub(crate) fn data(plan: &Plan, dataset: &Dataset, truncated: usize) -> record::Data {
+    let lengths = dataset.samples.iter().map(|s| s.tokens.len() as u32);
+    record::Data {
+        name: data_name(plan.data.as_deref()),
+        sha256: dataset.sha256.clone(),
+        format: dataset.format.name().to_owned(),
+        sample_tokens: lengths.collect(),
+        truncated_samples: truncated as u32,
+    }
 }
 
 /// The data as the record names it: never by a path, since reports are shared.
@@ -450,7 +445,12 @@ fn data_name(path: Option<&Path>) -> String {
 }
 
 /// The resolved configuration, as the record holds it.
-fn config(plan: &Plan, adapters: &Adapters, device: DeviceKind, compile: bool) -> record::Config {
+pub(crate) fn config(
+    plan: &Plan,
+    adapters: &Adapters,
+    device: DeviceKind,
+    compile: bool,
+) -> record::Config {
     let Optimizer {
         learning_rate,
         beta1,
@@ -503,8 +503,41 @@ fn config(plan: &Plan, adapters: &Adapters, device: DeviceKind, compile: bool) -
     }
 }
 
-/// `reports/<time>-<model>-<device>`, with a number where that exists already.
-fn default_folder(plan: &Plan, device: DeviceKind, started_unix_ms: u64) -> PathBuf {
+/// When, and as part of what, a run was started.
+struct Origin {
+    started_unix_ms: u64,
+    member: Option<Member>,
+}
+
+/// Wall-clock time at process start, from where the record's times count.
+pub(crate) fn started_unix_ms(clock: &mut SystemClock) -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    // The clock has run since process start.
+    let started = now.saturating_sub(Duration::from_nanos(clock.now_ns()));
+    u64::try_from(started.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Ends the run in order when whoever started it closes the other end of its stdin or dies. The
+/// thread sleeps until then.
+fn stop_when_stdin_ends() {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        STOP.store(true, Ordering::Relaxed);
+    });
+}
+
+fn default_run_folder(plan: &Plan, device: DeviceKind, origin: &Origin) -> PathBuf {
+    let device = match device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+    };
+    default_folder(plan.model.name(), device, origin.started_unix_ms)
+}
+
+/// `reports/<time>-<model>-<kind>`, with a number where that exists already.
+pub(crate) fn default_folder(model: &str, kind: &str, started_unix_ms: u64) -> PathBuf {
     let digits = |text: &str| {
         text.chars()
             .filter(char::is_ascii_digit)
@@ -512,7 +545,7 @@ fn default_folder(plan: &Plan, device: DeviceKind, started_unix_ms: u64) -> Path
     };
     let utc = digits(&units::utc(started_unix_ms));
     let (day, time) = utc.split_at(8.min(utc.len()));
-    let model = Path::new(plan.model.name())
+    let model = Path::new(model)
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
@@ -524,11 +557,7 @@ fn default_folder(plan: &Plan, device: DeviceKind, started_unix_ms: u64) -> Path
         }
     };
     let model: String = model.chars().map(plain).collect();
-    let device = match device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Gpu => "gpu",
-    };
-    let name = format!("{day}-{time}-{model}-{device}");
+    let name = format!("{day}-{time}-{model}-{kind}");
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     let mut folders = std::iter::once(name.clone())
         .chain(numbered)

@@ -12,7 +12,7 @@ fn a_disk_that_fills_while_recording_loses_nothing_that_was_recorded() {
     // The units of the limit, 512 or 1,024 bytes, depend on the shell; both do. Without the
     // trap the signal would end the program before it could say anything.
     let script = format!(
-        "trap '' XFSZ; ulimit -f 28; exec '{lfmark}' run -o out --iterations 500 --no-generation \
+        "trap '' XFSZ; ulimit -f 100; exec '{lfmark}' run -o out --iterations 500 --no-generation \
          --max-seq-length 8 --truncate"
     );
     let mut shell = Command::new("sh");

@@ -1,9 +1,16 @@
 //! The program from outside: what it prints, writes and exits with. Everything runs the real
 //! binary, on the embedded model, in a folder of its own.
 
+mod audit;
 mod bad_input;
+mod browser;
 mod failing_disk;
+mod formats;
 mod generate;
 mod models;
+mod peers;
+mod rules;
 mod run;
+mod selftest;
+mod sets;
 mod support;

@@ -223,6 +223,34 @@ fn settings_come_from_flags_then_from_the_file() {
 }
 
 #[test]
+fn a_file_of_prompts_brings_the_checks_of_their_texts() {
+    let folder = Folder::with(
+        "prompts.json",
+        r#"[{"prompt": "Hello", "checks": {"fewest_words": 1, "must_mention": ["zebra"]}},
+            {"prompt": "Why?"}]"#,
+    );
+    let run = "run -o out --iterations 1 --max-tokens 8 --prompts prompts.json --json";
+    let summary = &folder.lfmark(run).json()["summary"];
+    let quality = |index: usize| &summary["generations"][index]["quality"];
+    assert_eq!(quality(0)["judged"][0]["check"]["must_mention"], "zebra");
+    assert_eq!(quality(0)["judged"][0]["passed"], false);
+    assert_eq!(quality(1)["not_judged"], "no_checks");
+    let report = folder.read("out/report.md");
+    assert!(report.contains("fails: must mention \"zebra\""), "{report}");
+
+    folder.write(
+        "prompts.json",
+        r#"[{"prompt": "Hello", "checks": {"must_say": []}}]"#,
+    );
+    folder.check_error(
+        "run -o refused --prompts prompts.json",
+        2,
+        &["prompts.json: there is no check `must_say`"],
+    );
+    assert!(!folder.exists("refused"));
+}
+
+#[test]
 fn a_seed_repeats_a_run() {
     let losses = |seed| {
         let folder = Folder::new();

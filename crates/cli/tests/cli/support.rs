@@ -145,10 +145,21 @@ impl Folder {
         ready: &str,
         end: impl FnOnce(&mut Child),
     ) -> Finished {
+        self.end_when("out/record.jsonl", arguments, ready, end)
+    }
+
+    /// The same with another record.
+    pub(crate) fn end_when(
+        &self,
+        record: &str,
+        arguments: &str,
+        ready: &str,
+        end: impl FnOnce(&mut Child),
+    ) -> Finished {
         let mut child = self.command(arguments).spawn().unwrap();
         // Only a guard against waiting for ever.
         let give_up = Instant::now() + Duration::from_secs(120);
-        let record = self.path("out/record.jsonl");
+        let record = self.path(record);
         while !fs::read_to_string(&record).is_ok_and(|text| text.contains(ready)) {
             let ended = child.try_wait().unwrap();
             if ended.is_some() || Instant::now() > give_up {

@@ -6,6 +6,7 @@ use super::{
     Better, Circumstances, Comparison, Design, Metric, MetricNoise, NoiseFloor, Run, Verdict,
     compare,
 };
+use crate::parallel;
 use crate::random::Generator;
 use crate::rules::ComparisonRules;
 
@@ -62,7 +63,8 @@ pub struct Verdicts {
     pub inconclusive: u32,
 }
 
-/// Draws and compares `simulations` times.
+/// Draws and compares `simulations` times. The rates depend on the scenario, the seed and the
+/// rules, and on nothing else, whatever the number of processors.
 ///
 /// # Panics
 ///
@@ -73,13 +75,15 @@ pub fn simulate(
     simulations: u32,
     seed: u64,
 ) -> Rates {
-    let mut random = Generator::new(seed);
     let mut rates = Rates {
         simulations,
         ..Rates::default()
     };
-    for _ in 0..simulations {
-        let comparison = scenario.draw_comparison(rules, &mut random);
+    let comparisons = parallel::map(simulations, |index| {
+        let mut random = Generator::stream(seed, u64::from(index));
+        scenario.draw_comparison(rules, &mut random)
+    });
+    for comparison in comparisons {
         rates.overall.count(&comparison.verdict);
         let (shifted, unshifted) = comparison.metrics.split_at(scenario.shifted);
         let truths = [
@@ -100,6 +104,82 @@ pub fn simulate(
         rates.found += u32::from(found && !shifted.is_empty());
     }
     rates
+}
+
+/// The table's cells: identical runs over numbers of runs, autocorrelations and spreads between
+/// processes, and true changes over their sizes and numbers of runs.
+pub fn grid() -> Vec<Scenario> {
+    /// Standard deviation of windows within a run.
+    const WINDOW_SD: f64 = 0.01;
+    /// Spread of a user's runs in the cells with a true change.
+    const RUN_CV: f64 = 0.01;
+    let still = Scenario {
+        runs: 8,
+        metrics: 7,
+        shifted: 0,
+        effect: 0.0,
+        process_sd: 0.0,
+        windows: 20,
+        window_sd: WINDOW_SD,
+        autocorrelation: 0.0,
+        design: Design::Independent,
+        floor_runs: 0,
+    };
+    let mut grid = Vec::new();
+    for runs in [5, 8] {
+        for autocorrelation in [0.0, 0.3, 0.6] {
+            for spread in [0.0, 0.25, 0.5, 1.0] {
+                grid.push(Scenario {
+                    runs,
+                    autocorrelation,
+                    process_sd: spread * WINDOW_SD,
+                    ..still
+                });
+            }
+        }
+    }
+    let noisy = |runs, design, floor_runs| {
+        let scenario = Scenario {
+            runs,
+            design,
+            floor_runs,
+            autocorrelation: 0.3,
+            ..still
+        };
+        scenario.with_run_cv(RUN_CV).expect("windows spread less")
+    };
+    let plain = Design::Independent;
+    for (runs, design) in [
+        (2, plain),
+        (3, plain),
+        (16, plain),
+        (16, Design::Interleaved),
+    ] {
+        grid.push(noisy(runs, design, 0));
+    }
+    for (effect, shifted) in [(0.01, 7), (0.02, 7), (0.03, 1), (0.03, 7), (0.05, 1)] {
+        for runs in [5, 8, 10] {
+            grid.push(Scenario {
+                effect,
+                shifted,
+                ..noisy(runs, plain, 0)
+            });
+        }
+    }
+    for (runs, design, floor_runs) in [
+        (8, plain, 10),
+        (8, plain, 20),
+        (8, Design::Interleaved, 0),
+        (10, Design::Interleaved, 0),
+        (12, Design::Interleaved, 0),
+    ] {
+        grid.push(Scenario {
+            effect: 0.03,
+            shifted: 1,
+            ..noisy(runs, design, floor_runs)
+        });
+    }
+    grid
 }
 
 impl Scenario {

@@ -59,21 +59,45 @@ pub fn inflation(samples: &[f64]) -> Option<f64> {
     Some(first_order.max(sum).clamp(1.0, count))
 }
 
+/// Length of the blocks in which `n` samples are resampled, for the [`inflation`] of their mean's
+/// variance.
+///
+/// That of Politis and White (2004, doi:10.1081/ETR-120028836) for the circular bootstrap,
+/// `(2 G^2 / D)^(1/3) n^(1/3)`, with the G and D of the first-order autoregression that has this
+/// inflation f: `(1.5 ((f^2 - 1) / 2 f)^2 n)^(1/3)`. At least `n^(1/3)`, since an inflation of 1
+/// may be found by chance, and at most a quarter of the samples.
+pub fn block_length(n: usize, inflation: f64) -> usize {
+    let ratio = (inflation * inflation - 1.0) / (2.0 * inflation);
+    let length = ((1.5 * ratio * ratio).max(1.0) * n as f64).cbrt();
+    (length.ceil() as usize).clamp(1, (n / 4).max(1))
+}
+
+/// Share of the variance of a sum of `n` samples that blocks of this length reproduce, after a
+/// line was taken out of them.
+///
+/// Blocks of length l end the autocorrelation where they end: with that of the first-order
+/// autoregression of this [`inflation`] f, `f - 2 rho (1 - rho^l) / (l (1 - rho)^2)` of f is left.
+/// The line, with its two parameters, took the share `2 l / n` out of the variance of a block's
+/// sum.
+pub fn kept_by_blocks(n: usize, length: usize, inflation: f64) -> f64 {
+    let rho = (inflation - 1.0) / (inflation + 1.0);
+    let l = length as f64;
+    let lost = 2.0 * rho * (1.0 - rho.powf(l)) / (l * (1.0 - rho).powi(2));
+    (1.0 - lost / inflation) * (1.0 - 2.0 * l / n as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Generator;
-    use crate::synthetic::{Fault, Series, series};
+    use crate::synthetic::{Series, series};
 
     #[test]
     fn the_factor_of_an_autoregression_is_found() {
         for rho in [0.0, 0.3, 0.6, 0.9] {
             let truth = Series {
-                count: 20_000,
-                level: 1e6,
-                noise: 0.01,
                 rho,
-                fault: Fault::None,
+                ..Series::steady(20_000, 1e6, 0.01)
             };
             let samples: Vec<f64> = series(&truth, &mut Generator::new(4))
                 .into_iter()
@@ -90,11 +114,8 @@ mod tests {
     #[test]
     fn a_slow_wander_under_jitter_counts_more_than_its_first_lag_says() {
         let truth = |rho| Series {
-            count: 20_000,
-            level: 1e6,
-            noise: 0.01,
             rho,
-            fault: Fault::None,
+            ..Series::steady(20_000, 1e6, 0.01)
         };
         let wander = series(&truth(0.95), &mut Generator::new(4));
         let jitter = series(&truth(0.0), &mut Generator::new(5));
@@ -113,6 +134,27 @@ mod tests {
         let alternating: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
         assert_eq!(inflation(&alternating), Some(1.0));
         assert_eq!(inflation(&[3.0; 50]), Some(1.0));
+    }
+
+    #[test]
+    fn blocks_are_as_long_as_the_autocorrelation_asks() {
+        assert_eq!(block_length(1000, 1.0), 10);
+        // rho 0.6: 2 rho / (1 - rho^2) = 1.875, (1.5 * 3.516 * 200)^(1/3) = 10.2.
+        assert_eq!(block_length(200, 4.0), 11);
+        assert_eq!(block_length(20, 4.0), 5);
+        assert_eq!(block_length(3, 1.0), 1);
+    }
+
+    #[test]
+    fn what_blocks_lose_is_known() {
+        assert_eq!(kept_by_blocks(1000, 10, 1.0), 0.98);
+        let (mut window, mut rho) = (1.0, 1.0);
+        for lag in 1..10 {
+            rho *= 0.6;
+            window += 2.0 * (1.0 - f64::from(lag) / 10.0) * rho;
+        }
+        let kept = kept_by_blocks(1000, 10, 4.0);
+        assert!((kept - window / 4.0 * 0.98).abs() < 1e-12, "{kept}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Ranks, and tests that need nothing but ranks.
 
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Largest number of samples a side for which [`mann_whitney`] counts every arrangement.
@@ -25,40 +26,32 @@ pub fn ranks(samples: &[f64]) -> Option<Vec<f64>> {
     Some(ranks)
 }
 
-/// Two sets of samples compared by rank.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Whether one set of samples tends to larger values than another, by ranks alone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MannWhitney {
-    /// Pairs in which the first set's sample is larger, ties counting half.
+    /// Pairs in which the first set's sample is larger; a tie counts one half.
     pub u: f64,
-    /// `u` over the number of pairs: the probability that a sample of the first set is larger.
-    pub superiority: f64,
     /// Two-sided.
     pub p: f64,
+    /// Counted over all arrangements of the ranks, ties included, rather than by the normal
+    /// approximation with corrections for ties and continuity.
+    pub exact: bool,
+    /// See [`superiority`].
+    pub superiority: f64,
 }
 
-/// Mann-Whitney test, two-sided. `None` where a side is empty or holds what is not finite.
-///
-/// Exact (Mann and Whitney 1947, doi:10.1214/aoms/1177730491) for at most 20 samples a side
-/// without ties, else by the normal approximation with corrections for ties and continuity.
+/// Mann-Whitney test (1947, doi:10.1214/aoms/1177730491), two-sided. Exact for at most 20 samples
+/// a side. `None` where a side is empty or holds what is not finite.
 pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<MannWhitney> {
-    if second.is_empty() {
-        return None;
-    }
-    let both = [first, second].concat();
-    let ranks = ranks(&both)?;
-    let (n1, n2) = (first.len() as f64, second.len() as f64);
-    if n1 == 0.0 {
-        return None;
-    }
-    let u = ranks[..first.len()].iter().sum::<f64>() - n1 * (n1 + 1.0) / 2.0;
-    let ties = tie_sum(&both, |t| t * t * t - t);
-    let p = if ties == 0.0 && first.len().max(second.len()) <= EXACT_SIDE {
-        let tail = u.max(n1 * n2 - u) as usize;
-        (2.0 * upper_tail(first.len(), second.len(), tail)).min(1.0)
+    let Ranked { ranks, u, pairs } = ranked(first, second)?;
+    let exact = first.len().max(second.len()) <= EXACT_SIDE;
+    let p = if exact {
+        exact_p(&ranks, first.len())
     } else {
-        let n = n1 + n2;
-        let variance = n1 * n2 / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
-        let distance = ((u - n1 * n2 / 2.0).abs() - 0.5).max(0.0);
+        let n = ranks.len() as f64;
+        let ties = tie_sum(&ranks, |t| t * t * t - t);
+        let variance = pairs / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
+        let distance = ((u - pairs / 2.0).abs() - 0.5).max(0.0);
         if variance > 0.0 {
             two_sided(distance / variance.sqrt())
         } else {
@@ -67,33 +60,63 @@ pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<MannWhitney> {
     };
     Some(MannWhitney {
         u,
-        superiority: u / (n1 * n2),
         p,
+        exact,
+        superiority: u / pairs,
     })
 }
 
-/// Probability that U is at least `u` when all arrangements of two sets are equally likely.
-fn upper_tail(n1: usize, n2: usize, u: usize) -> f64 {
-    // counts[i][u]: arrangements of i samples of the first set among those of the second seen so
-    // far; f64 holds them, since C(40, 20) is below 2^53.
-    let mut counts = vec![vec![0.0; n1 * n2 + 1]; n1 + 1];
-    for row in &mut counts {
-        row[0] = 1.0;
+/// Probability that a sample of the first set is larger than one of the second, a tie counting
+/// one half (Vargha and Delaney 2000, doi:10.3102/10769986025002101). `None` as for
+/// [`mann_whitney`].
+pub fn superiority(first: &[f64], second: &[f64]) -> Option<f64> {
+    ranked(first, second).map(|ranked| ranked.u / ranked.pairs)
+}
+
+struct Ranked {
+    /// Of the first set's samples, then of the second's.
+    ranks: Vec<f64>,
+    u: f64,
+    pairs: f64,
+}
+
+fn ranked(first: &[f64], second: &[f64]) -> Option<Ranked> {
+    if first.is_empty() || second.is_empty() {
+        return None;
     }
-    for _ in 0..n2 {
-        // One more sample of the second set lies below the i-th of the first, or above all.
-        for i in 1..=n1 {
-            let (below, row) = counts.split_at_mut(i);
-            for total in (0..=n1 * n2).rev() {
-                row[0][total] = if total >= i { row[0][total - i] } else { 0.0 };
-            }
-            for total in 0..=n1 * n2 {
-                row[0][total] += below[i - 1][total];
+    let ranks = ranks(&[first, second].concat())?;
+    let n = first.len() as f64;
+    Some(Ranked {
+        u: ranks[..first.len()].iter().sum::<f64>() - n * (n + 1.0) / 2.0,
+        pairs: n * second.len() as f64,
+        ranks,
+    })
+}
+
+/// Twice the smaller tail of the rank sum among all choices of `count` of the ranks; the first
+/// `count` were observed. At most 40 ranks: the numbers of choices stay below 2^53, so that
+/// floating point counts them exactly.
+fn exact_p(ranks: &[f64], count: usize) -> f64 {
+    // Doubled, the mean ranks of ties are integers too.
+    let ranks: Vec<usize> = ranks.iter().map(|rank| (2.0 * rank) as usize).collect();
+    let sum: usize = ranks[..count].iter().sum();
+    let most: usize = ranks.iter().sum();
+    // choices[k][s]: ways to choose k of the ranks seen so far with sum s.
+    let mut choices = vec![vec![0.0; most + 1]; count + 1];
+    choices[0][0] = 1.0;
+    for rank in ranks {
+        for chosen in (1..=count).rev() {
+            let (fewer, more) = choices.split_at_mut(chosen);
+            for (ways, before) in more[0][rank..].iter_mut().zip(&fewer[chosen - 1]) {
+                *ways += before;
             }
         }
     }
-    let all: f64 = counts[n1].iter().sum();
-    counts[n1][u..].iter().sum::<f64>() / all
+    let ways = &choices[count];
+    let total: f64 = ways.iter().sum();
+    let below: f64 = ways[..=sum].iter().sum();
+    let above: f64 = ways[sum..].iter().sum();
+    (2.0 * below.min(above) / total).min(1.0)
 }
 
 /// The most likely place of one change of level.
@@ -167,6 +190,11 @@ mod tests {
             let actual = mann_whitney(&pair.first, &pair.second).unwrap();
             assert_eq!(actual.u, pair.u, "{}", pair.name);
             assert_near(actual.p, pair.p, 1e-9, &pair.name);
+            assert_eq!(actual.exact, pair.exact, "{}", pair.name);
+            assert_eq!(
+                superiority(&pair.first, &pair.second),
+                Some(actual.superiority)
+            );
             let swapped = mann_whitney(&pair.second, &pair.first).unwrap();
             assert_near(swapped.p, pair.p, 1e-9, &pair.name);
             assert_near(
@@ -210,6 +238,7 @@ mod tests {
         assert_eq!(mann_whitney(&[1.0], &[]), None);
         assert_eq!(mann_whitney(&[1.0], &[f64::INFINITY]), None);
         assert_eq!(pettitt(&[1.0], 1), None);
+        assert_eq!(superiority(&[], &[1.0]), None);
         assert_eq!(mann_whitney(&[1.0; 30], &[1.0; 30]).unwrap().p, 1.0);
     }
 }

@@ -4,6 +4,7 @@ use metrics::summary::{Budget, Part};
 use serde::Serialize;
 
 use super::Shown;
+use super::fields::fields;
 use crate::charts::{self, Bar, ChartError};
 use crate::markdown::{Align, table};
 use crate::units::{self, NOT_MEASURED};
@@ -23,6 +24,7 @@ pub(super) fn budget(budget: &Budget) -> BudgetView {
                 name.to_owned(),
                 ns.shown(|ns| units::fixed(ns as f64 / 1e9, 3)),
                 ns.shown(|ns| budget_share(ns, budget)),
+                basis(name),
             ]
         })
         .collect();
@@ -31,6 +33,7 @@ pub(super) fn budget(budget: &Budget) -> BudgetView {
         "**Wall time**".to_owned(),
         units::seconds(budget.wall_ns),
         budget_share(wall, budget),
+        fields(&["end.wall_ns"]),
     ]);
     BudgetView {
         table: table(
@@ -38,6 +41,7 @@ pub(super) fn budget(budget: &Budget) -> BudgetView {
                 ("Part", Align::Left),
                 ("Seconds", Align::Right),
                 ("Share", Align::Right),
+                ("Field", Align::Left),
             ],
             &rows,
         ),
@@ -64,6 +68,17 @@ fn budget_parts(budget: &Budget) -> Vec<(&'static str, Option<i128>)> {
         .collect()
 }
 
+/// What a part is the sum of.
+fn basis(part: &str) -> String {
+    match part {
+        "Data" => fields(&["phase.wall_ns", "iteration.data_ns"]),
+        "Steps" => fields(&["iteration.step_ns"]),
+        "Generation" => fields(&["generation.wall_ns"]),
+        "Rest" => "wall time less all above".to_owned(),
+        _ => fields(&["phase.wall_ns"]),
+    }
+}
+
 fn budget_share(ns: i128, budget: &Budget) -> String {
     if budget.wall_ns == 0 {
         return NOT_MEASURED.to_owned();
@@ -81,6 +96,7 @@ pub(super) fn chart(budget: &Budget) -> Result<String, ChartError> {
         .map(|(name, ns)| Bar {
             label: name.to_owned(),
             value: ns.unwrap_or(0) as f64,
+            interval: None,
             text: ns.shown(|ns| {
                 format!(
                     "{} s, {}",

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use metrics::quality::Checks;
 use metrics::record::{AdapterShape, Data, WindowSpec};
 use metrics::store::Record;
 use metrics::summary::Summary;
 use serde::Serialize;
 
-use super::{NOT_RECORDED, pairs, status, weights};
+use super::fields::{field, fields};
+use super::{NOT_RECORDED, facts, program, status, weights};
 use crate::markdown::{Align, escape, table};
 use crate::units::{self, NOT_MEASURED};
 
@@ -48,10 +50,22 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
         )
     };
     let windows: Vec<_> = config.windows.iter().map(WindowSpec::to_string).collect();
-    pairs([
-        ("Run", escape(&start.run_id)),
-        ("Started", units::utc(start.started_unix_ms)),
-        ("Status", status(summary).ended.to_owned()),
+    let checks = generation.checks.iter().flatten();
+    let checked = checks
+        .filter(|checks| **checks != Checks::default())
+        .count();
+    facts([
+        ("Run", escape(&start.run_id), field("start.run_id")),
+        (
+            "Started",
+            units::utc(start.started_unix_ms),
+            field("start.started_unix_ms"),
+        ),
+        (
+            "Status",
+            status(summary).ended.to_owned(),
+            field("end.status"),
+        ),
         (
             "Model",
             format!(
@@ -59,6 +73,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 escape(&model.name),
                 units::count(model.parameters)
             ),
+            fields(&["start.model.name", "start.model.parameters"]),
         ),
         (
             "Architecture",
@@ -71,10 +86,27 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 units::count(model.ffn_size.into()),
                 units::count(model.vocab_size.into()),
             ),
+            field("start.model.layers"),
         ),
-        ("Base weights", weights(&model.weights).source),
-        ("Base weights in memory", units::bytes(model.weight_bytes)),
-        ("Platform", platform(record)),
+        (
+            "Base weights",
+            weights(&model.weights).source,
+            field("start.model.weights"),
+        ),
+        (
+            "Base weights in memory",
+            units::bytes(model.weight_bytes),
+            field("start.model.weight_bytes"),
+        ),
+        (
+            "Platform",
+            platform(record),
+            fields(&[
+                "start.machine.chip",
+                "start.machine.cpu",
+                "start.machine.memory_bytes",
+            ]),
+        ),
         (
             "Framework",
             format!(
@@ -82,6 +114,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 escape(&start.mlx.version),
                 escape(&start.mlx.backend)
             ),
+            fields(&["start.mlx.version", "start.mlx.backend"]),
         ),
         (
             "LoRA",
@@ -95,6 +128,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 lora.rank,
                 units::setting(lora.dropout),
             ),
+            field("start.config.lora"),
         ),
         (
             "LoRA modules",
@@ -104,6 +138,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 lora.layers,
                 model.adapters.len(),
             ),
+            field("start.config.lora"),
         ),
         (
             "Trainable parameters",
@@ -112,6 +147,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 units::count(model.trainable_parameters),
                 units::share(model.trainable_parameters as f64, model.parameters as f64),
             ),
+            field("start.model.trainable_parameters"),
         ),
         (
             "Optimizer",
@@ -125,9 +161,18 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 units::setting(optimizer.weight_decay),
                 yes_no(optimizer.bias_correction),
             ),
+            field("start.config.optimizer"),
         ),
-        ("Iterations", units::count(config.iterations.into())),
-        ("Batch size", units::count(config.batch_size.into())),
+        (
+            "Iterations",
+            units::count(config.iterations.into()),
+            field("start.config.iterations"),
+        ),
+        (
+            "Batch size",
+            units::count(config.batch_size.into()),
+            field("start.config.batch_size"),
+        ),
         (
             "Batch order",
             match config.batch_order.as_str() {
@@ -135,6 +180,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 "length" => "samples of similar length together".to_owned(),
                 other => escape(other),
             },
+            field("start.config.batch_order"),
         ),
         (
             "Rows",
@@ -144,12 +190,38 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 units::count(config.pad_to.into()),
                 yes_no(config.mask_prompt),
             ),
+            fields(&[
+                "start.config.max_seq_length",
+                "start.config.pad_to",
+                "start.config.mask_prompt",
+            ]),
         ),
-        ("Training data", data(&start.data)),
-        ("Training data SHA-256", escape(&start.data.sha256)),
-        ("Seed", config.seed.to_string()),
-        ("Number type", escape(&config.dtype)),
-        ("Device", escape(&config.device)),
+        (
+            "Training data",
+            data(&start.data),
+            fields(&[
+                "start.data.name",
+                "start.data.format",
+                "start.data.sample_tokens",
+                "start.data.truncated_samples",
+            ]),
+        ),
+        (
+            "Training data SHA-256",
+            escape(&start.data.sha256),
+            field("start.data.sha256"),
+        ),
+        ("Seed", config.seed.to_string(), field("start.config.seed")),
+        (
+            "Number type",
+            escape(&config.dtype),
+            field("start.config.dtype"),
+        ),
+        (
+            "Device",
+            escape(&config.device),
+            field("start.config.device"),
+        ),
         (
             "Compilation",
             if config.compile {
@@ -158,6 +230,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 "off"
             }
             .to_owned(),
+            field("start.config.compile"),
         ),
         (
             "MLX buffer cache",
@@ -167,6 +240,7 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
                 "kept between steps"
             }
             .to_owned(),
+            field("start.config.clear_cache"),
         ),
         (
             "Windows",
@@ -175,36 +249,54 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
             } else {
                 windows.join(", ")
             },
+            field("start.config.windows"),
         ),
         (
             "Generation",
             format!(
-                "{} prompts, at most {} tokens each, {sampling}, stop tokens ignored: {}, chat template: {}",
+                "{} prompts, {} with checks, at most {} tokens each, {sampling}, stop tokens ignored: \
+                 {}, chat template: {}",
                 generation.prompts.len(),
+                checked,
                 units::count(generation.max_tokens.into()),
                 yes_no(generation.ignore_eos),
                 yes_no(generation.chat_template),
             ),
+            field("start.config.generation"),
         ),
         (
-            "lfmark",
-            format!(
-                "{}, {} build",
-                escape(&build.version),
-                escape(&build.profile)
-            ),
+            "Program",
+            format!("{}, {} build", program(start), escape(&build.profile)),
+            fields(&["start.lfmark.version", "start.lfmark.profile"]),
         ),
-        ("Commit", commit),
+        (
+            "Commit",
+            commit,
+            fields(&["start.lfmark.commit", "start.lfmark.dirty"]),
+        ),
         (
             "Compiler",
             build
                 .rustc
                 .as_deref()
                 .map_or(NOT_RECORDED.to_owned(), escape),
+            field("start.lfmark.rustc"),
         ),
-        ("MLX library SHA-256", hash(&start.mlx.library_sha256)),
-        ("config.json SHA-256", hash(&model.config_sha256)),
-        ("tokenizer.json SHA-256", hash(&model.tokenizer_sha256)),
+        (
+            "MLX library SHA-256",
+            hash(&start.mlx.library_sha256),
+            field("start.mlx.library_sha256"),
+        ),
+        (
+            "config.json SHA-256",
+            hash(&model.config_sha256),
+            field("start.model.config_sha256"),
+        ),
+        (
+            "tokenizer.json SHA-256",
+            hash(&model.tokenizer_sha256),
+            field("start.model.tokenizer_sha256"),
+        ),
     ])
 }
 

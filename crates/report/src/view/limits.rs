@@ -1,9 +1,16 @@
 //! Facts of the record that bound what it can show.
 
+use metrics::leak::Verdict::{CannotTell, Flat};
+use metrics::leak::mib_per_thousand;
+use metrics::quality::Quality;
 use metrics::record::{MachineState, PhaseKind};
+use metrics::steadiness;
 use metrics::store::Record;
 use metrics::summary::Summary;
 use serde::Serialize;
+
+use super::{Shown, percent};
+use crate::units;
 
 /// Facts of the record that bound what it can show.
 #[derive(Debug, Serialize)]
@@ -11,12 +18,28 @@ pub(super) struct Limits {
     /// The number of iterations, where so few make a 95th percentile.
     few_iterations: Option<u32>,
     shortest_prompt: Option<u32>,
+    /// Whether the checks of any prompt were applied.
+    judged_texts: bool,
     debug_build: bool,
     dirty: bool,
     commit_known: bool,
     virtual_machine: bool,
     compiled_apart: bool,
     unread: Vec<&'static str>,
+    /// The word for step times that kept no level.
+    no_level: Option<&'static str>,
+    /// What growth of memory stayed hidden; absent where growth was found.
+    hidden_growth: Option<HiddenGrowth>,
+    /// Whether the process's memory was judged.
+    footprint_judged: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct HiddenGrowth {
+    /// The smallest growth that would have been found; absent for too few readings.
+    bytes: Option<String>,
+    mib: String,
+    power: String,
 }
 
 /// Collects them from the record.
@@ -61,6 +84,10 @@ pub(super) fn limits(record: &Record, summary: &Summary) -> Limits {
             .map(|generation| generation.prompt_tokens)
             .min()
             .filter(|&tokens| tokens < SHORT_PROMPT),
+        judged_texts: summary
+            .generations
+            .iter()
+            .any(|generation| matches!(generation.quality, Quality::Judged(_))),
         debug_build: start.lfmark.profile == "debug",
         dirty: start.lfmark.dirty == Some(true),
         commit_known: start.lfmark.commit.is_some(),
@@ -69,6 +96,30 @@ pub(super) fn limits(record: &Record, summary: &Summary) -> Limits {
             .phases
             .iter()
             .any(|phase| phase.phase == PhaseKind::Compile),
+        no_level: summary
+            .steadiness
+            .map(|judged| judged.verdict)
+            .filter(|&verdict| verdict != steadiness::Verdict::Steady)
+            .map(steadiness::Verdict::word),
+        hidden_growth: summary
+            .memory
+            .growth
+            .map(|growth| growth.active)
+            .filter(|active| matches!(active.verdict, Flat | CannotTell))
+            .map(|active| HiddenGrowth {
+                bytes: active
+                    .smallest_visible
+                    .map(|bytes| units::significant(bytes, 3)),
+                mib: active
+                    .smallest_visible
+                    .shown(|bytes| units::significant(mib_per_thousand(bytes), 3)),
+                power: percent(summary.rules.leak.power),
+            }),
+        footprint_judged: summary
+            .memory
+            .growth
+            .and_then(|growth| growth.footprint?.slope)
+            .is_some(),
         unread: sensors
             .iter()
             .filter(|(_, read)| !read)

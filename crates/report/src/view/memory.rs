@@ -1,13 +1,17 @@
 //! Memory: MLX's own counts and the footprint of the process.
 
+use metrics::leak::{Growth, mib_per_thousand};
 use metrics::record::Iteration;
+use metrics::rules::{Group, rule_of};
 use metrics::store::Record;
 use metrics::summary::{Readings, Summary};
 use serde::Serialize;
 
+use super::fields::{field, fields};
+use super::headroom::{HeadroomView, headroom};
 use super::windows::{counted, members, window_row, windows};
-use super::{Shown, pairs};
-use crate::charts::{self, ChartError, Series};
+use super::{Shown, facts, percent};
+use crate::charts::{self, ChartError, Peak, Reading};
 use crate::markdown::{Align, escape, table};
 use crate::units::{self, ByteUnit, NOT_MEASURED};
 
@@ -16,6 +20,20 @@ pub(super) struct MemoryView {
     /// By window; absent where no iteration was measured.
     by_window: Option<String>,
     table: String,
+    /// Absent where no iteration was measured.
+    growth: Option<GrowthView>,
+    headroom: Option<HeadroomView>,
+}
+
+/// The word for the run's memory, with the figures that it rests on.
+#[derive(Debug, Serialize)]
+struct GrowthView {
+    verdict: &'static str,
+    rule: &'static str,
+    verdicts: String,
+    slopes: String,
+    confidence: String,
+    power: String,
 }
 
 /// Memory by window and over the whole run.
@@ -55,31 +73,46 @@ pub(super) fn memory(record: &Record, summary: &Summary) -> MemoryView {
         }
         _ => NOT_MEASURED.to_owned(),
     };
-    let table = pairs([
+    let table = facts([
+        (
+            "Base weights",
+            units::bytes(start.model.weight_bytes),
+            field("start.model.weight_bytes"),
+        ),
         (
             "MLX active memory after the first and the last iteration",
             first_and_last,
+            field("iteration.active_bytes"),
         ),
         (
             "Largest MLX cache after an iteration",
             bytes(memory.cache_max_bytes),
+            field("iteration.cache_bytes"),
         ),
-        ("Largest MLX peak, training and generation", bytes(peak)),
+        (
+            "Largest MLX peak, training and generation",
+            bytes(peak),
+            fields(&["iteration.peak_bytes", "generation.peak_bytes"]),
+        ),
         (
             "That peak as a share of the device's memory",
             of(peak, start.mlx.device_memory_bytes),
+            field("start.mlx.device_memory_bytes"),
         ),
         (
             "That peak as a share of the machine's memory",
             of(peak, start.machine.memory_bytes),
+            field("start.machine.memory_bytes"),
         ),
         (
             "Source of the process footprint",
             memory.footprint_source.as_deref().shown(escape),
+            field("start.footprint_source"),
         ),
         (
             "Process footprint while training",
             readings(memory.footprint),
+            field("iteration.footprint_bytes"),
         ),
         (
             "Largest footprint as a share of the machine's memory",
@@ -87,14 +120,103 @@ pub(super) fn memory(record: &Record, summary: &Summary) -> MemoryView {
                 memory.footprint.map(|readings| readings.max),
                 start.machine.memory_bytes,
             ),
+            field("iteration.footprint_bytes"),
         ),
         (
             "Swap in use on the machine while training",
             readings(memory.swap),
+            field("iteration.swap_bytes"),
         ),
     ]);
     let by_window = (!record.iterations.is_empty()).then(|| memory_by_window(record, summary));
-    MemoryView { by_window, table }
+    MemoryView {
+        by_window,
+        table,
+        growth: growth(record, summary),
+        headroom: headroom(record, summary),
+    }
+}
+
+fn growth(record: &Record, summary: &Summary) -> Option<GrowthView> {
+    let growth = summary.memory.growth?;
+    let readings =
+        |bytes: fn(&Iteration) -> Option<u64>| record.iterations.iter().filter_map(bytes).count();
+    let series = [
+        ("MLX active", Some(growth.active), record.iterations.len()),
+        ("MLX cache", Some(growth.cache), record.iterations.len()),
+        (
+            "Process footprint",
+            growth.footprint,
+            readings(|it| it.footprint_bytes),
+        ),
+        (
+            "Swap of the machine",
+            growth.swap,
+            readings(|it| it.swap_bytes),
+        ),
+    ];
+    let slope = |growth: &Growth, scale: fn(f64) -> f64| {
+        growth.slope.shown(|slope| {
+            let interval = growth.interval.map(|(low, high)| (scale(low), scale(high)));
+            units::signed_with_interval(scale(slope), interval)
+        })
+    };
+    let visible = |growth: &Growth, scale: fn(f64) -> f64| {
+        growth
+            .smallest_visible
+            .shown(|bytes| units::significant(scale(bytes), 3))
+    };
+    let verdicts = series.map(|(name, growth, _)| {
+        [
+            name.to_owned(),
+            growth.shown(|growth| growth.verdict.word().to_owned()),
+            growth.shown(|growth| slope(&growth, mib_per_thousand)),
+            growth.shown(|growth| visible(&growth, mib_per_thousand)),
+        ]
+    });
+    let slopes = series.map(|(name, growth, readings)| {
+        [
+            name.to_owned(),
+            units::count(readings as u64),
+            growth.shown(|growth| units::count(growth.cropped as u64)),
+            growth.shown(|growth| slope(&growth, |bytes| bytes)),
+            growth.shown(|growth| match growth.sen_interval {
+                Some((low, high)) => {
+                    let [low, high] = [low, high].map(|bound| units::signed(bound, 3));
+                    format!("{low} to {high}")
+                }
+                None => NOT_MEASURED.to_owned(),
+            }),
+            growth.shown(|growth| visible(&growth, |bytes| bytes)),
+        ]
+    });
+    let word = growth.verdict.word();
+    Some(GrowthView {
+        verdict: word,
+        rule: rule_of(Group::Leak, word).unwrap_or_default(),
+        verdicts: table(
+            [
+                ("Series", Align::Left),
+                ("Verdict", Align::Left),
+                ("MiB per 1,000 iterations", Align::Right),
+                ("Smallest visible", Align::Right),
+            ],
+            &verdicts,
+        ),
+        slopes: table(
+            [
+                ("Series", Align::Left),
+                ("Readings", Align::Right),
+                ("For warm-up", Align::Right),
+                ("Bytes per iteration", Align::Right),
+                ("Sen's interval", Align::Right),
+                ("Smallest visible", Align::Right),
+            ],
+            &slopes,
+        ),
+        confidence: percent(summary.rules.leak.confidence),
+        power: percent(summary.rules.leak.power),
+    })
 }
 
 fn memory_by_window(record: &Record, summary: &Summary) -> String {
@@ -159,23 +281,28 @@ fn memory_by_window(record: &Record, summary: &Summary) -> String {
 }
 
 /// The memory chart; `None` where no iteration was measured.
-pub(super) fn chart(record: &Record) -> Option<Result<String, ChartError>> {
-    let series = |name: &str, bytes: fn(&Iteration) -> Option<u64>| Series {
-        name: name.to_owned(),
-        points: record
-            .iterations
-            .iter()
-            .filter_map(|iteration| Some((iteration.iteration, bytes(iteration)?)))
-            .collect(),
-    };
-    let mut all = vec![
-        series("MLX active", |it| Some(it.active_bytes)),
-        series("MLX cache", |it| Some(it.cache_bytes)),
-        series("MLX peak", |it| Some(peak(it))),
-        series("footprint", |it| it.footprint_bytes),
-    ];
-    all.retain(|series| !series.points.is_empty());
-    (!all.is_empty()).then(|| charts::memory(&all))
+pub(super) fn chart(record: &Record, summary: &Summary) -> Option<Result<String, ChartError>> {
+    let iterations = record.iterations.iter();
+    let readings: Vec<_> = iterations
+        .clone()
+        .map(|it| Reading {
+            iteration: it.iteration,
+            active: it.active_bytes,
+            cache: it.cache_bytes,
+        })
+        .collect();
+    let windows = summary.windows.iter();
+    let peaks: Vec<_> = windows
+        .map(|window| Peak {
+            first: window.first,
+            last: window.last,
+            bytes: window.training.peak_bytes,
+        })
+        .collect();
+    let footprint: Vec<_> = iterations
+        .filter_map(|it| Some((it.iteration, it.footprint_bytes?)))
+        .collect();
+    (!readings.is_empty()).then(|| charts::memory(&readings, &peaks, &footprint))
 }
 
 /// MLX's peak after an iteration. MLX sets it to 0 at a reset, so it can lie below the memory

@@ -6,6 +6,8 @@ use metrics::store::Record;
 use metrics::summary::{Summary, Tokens, Training, Window};
 use serde::Serialize;
 
+use super::consistency::Marks;
+use super::fields::field;
 use super::windows::{counted, members, window_row, windows};
 use super::{Shown, rate_text};
 use crate::charts::{self, ChartError, Span};
@@ -46,9 +48,12 @@ pub(super) fn training_view(
     let tokens = |tokens: Tokens| {
         (
             per_second(tokens.per_step_second, "tokens/s"),
-            format!("{} tokens over the step time", units::count(tokens.total)),
+            units::count(tokens.total),
         )
     };
+    let over_steps =
+        |tokens: &str, path: &str| format!("{tokens} of {} over the step time", field(path));
+    let steps = field("iteration.step_ns");
     let (real, real_basis) = tokens(training.real_tokens);
     let (padded, padded_basis) = tokens(training.padded_tokens);
     let (loss, loss_basis) = tokens(training.loss_tokens);
@@ -56,31 +61,33 @@ pub(super) fn training_view(
         (
             "Total wall time of training",
             wall.clone(),
-            "begin of the first iteration to the end of the last".to_owned(),
+            format!(
+                "begin of the first iteration to the end of the last: {}, {steps}",
+                field("iteration.start_ns")
+            ),
         ),
         (
             "Wall time of the whole run",
             units::duration(summary.budget.wall_ns),
-            if summary.budget.wall_known {
-                "begin to end of the process"
-            } else {
-                "begin of the process to its last recorded event"
-            }
-            .to_owned(),
+            match summary.budget.wall_known {
+                true => format!("begin to end of the process: {}", field("end.wall_ns")),
+                false => "begin of the process to its last recorded event".to_owned(),
+            },
         ),
         (
             "Iterations",
             units::count(training.iterations.into()),
             format!(
-                "measured, of {} configured",
-                units::count(start.config.iterations.into())
+                "measured, of {} in {}",
+                units::count(start.config.iterations.into()),
+                field("start.config.iterations")
             ),
         ),
         (
             "Training speed by step time",
             step_rate.clone(),
             format!(
-                "iterations over {} of steps",
+                "iterations over {} of {steps}",
                 units::duration(training.step_ns)
             ),
         ),
@@ -95,17 +102,17 @@ pub(super) fn training_view(
                 "{} ms",
                 units::mean_and_sd_ms(training.step.mean, training.step.sd)
             ),
-            "over single iterations".to_owned(),
+            format!("of single iterations: {steps}"),
         ),
         (
             "Step time, median",
             milliseconds(training.step.median),
-            "50th percentile".to_owned(),
+            format!("50th percentile of {steps}"),
         ),
         (
             "Step time, p95",
             milliseconds(training.step.p95),
-            "95th percentile".to_owned(),
+            format!("95th percentile of {steps}"),
         ),
         (
             "Step time, smallest and largest",
@@ -114,15 +121,30 @@ pub(super) fn training_view(
                 milliseconds(training.step.min),
                 milliseconds(training.step.max)
             ),
-            "single iterations".to_owned(),
+            format!("single iterations: {steps}"),
         ),
-        ("Real tokens", real, real_basis),
-        ("Padded tokens", padded, padded_basis),
-        ("Loss tokens", loss, loss_basis),
+        (
+            "Real tokens",
+            real,
+            over_steps(&real_basis, "iteration.real_tokens"),
+        ),
+        (
+            "Padded tokens",
+            padded,
+            over_steps(&padded_basis, "iteration.padded_tokens"),
+        ),
+        (
+            "Loss tokens",
+            loss,
+            over_steps(&loss_basis, "iteration.loss_tokens"),
+        ),
         (
             "Peak memory",
             units::bytes(training.peak_bytes),
-            "largest MLX peak of any window".to_owned(),
+            format!(
+                "largest MLX peak of any window: {}",
+                field("iteration.peak_bytes")
+            ),
         ),
         (
             "Trainable parameters",
@@ -131,9 +153,14 @@ pub(super) fn training_view(
                 units::count(start.model.trainable_parameters),
                 units::count(start.model.parameters)
             ),
-            units::share(
-                start.model.trainable_parameters as f64,
-                start.model.parameters as f64,
+            format!(
+                "{}: {} over {}",
+                units::share(
+                    start.model.trainable_parameters as f64,
+                    start.model.parameters as f64,
+                ),
+                field("start.model.trainable_parameters"),
+                field("start.model.parameters")
             ),
         ),
     ]
@@ -175,13 +202,11 @@ pub(super) fn stability(record: &Record, summary: &Summary) -> Option<Stability>
                     format!("**{spec}**"),
                     counted(window),
                     rate_text(training.iterations_per_step_second),
-                    units::milliseconds(training.step.median),
                     units::mean_and_sd_ms(training.step.mean, training.step.sd),
                     training
                         .step
                         .sd
                         .shown(|sd| units::share(sd, training.step.mean)),
-                    units::milliseconds(training.step.p95),
                     rate_text(training.real_tokens.per_step_second),
                     unit.write(training.peak_bytes),
                 ]
@@ -205,10 +230,8 @@ pub(super) fn stability(record: &Record, summary: &Summary) -> Option<Stability>
                 ("Iteration range", Align::Left),
                 ("Counted", Align::Right),
                 ("Speed (it/s)", Align::Right),
-                ("Step median (ms)", Align::Right),
                 ("Step mean ± sd (ms)", Align::Right),
                 ("sd / mean", Align::Right),
-                ("Step p95 (ms)", Align::Right),
                 ("Real tokens/s", Align::Right),
                 (&peak_head, Align::Right),
             ],
@@ -250,6 +273,7 @@ fn loss_row(spec: WindowSpec, window: &Window, record: &Record) -> [String; 6] {
 pub(super) fn step_time_chart(
     record: &Record,
     summary: &Summary,
+    marks: Marks,
 ) -> Option<Result<String, ChartError>> {
     let iterations = record.iterations.iter();
     let samples: Vec<_> = iterations.map(|it| (it.iteration, it.step_ns)).collect();
@@ -261,7 +285,7 @@ pub(super) fn step_time_chart(
             median_ns: window.training.step.median,
         })
         .collect();
-    (!samples.is_empty()).then(|| charts::step_time(&samples, &spans))
+    (!samples.is_empty()).then(|| charts::step_time(&samples, &spans, marks.warm_up, marks.shift))
 }
 
 /// The loss chart; `None` where no loss was finite.

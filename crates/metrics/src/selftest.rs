@@ -1,0 +1,632 @@
+//! Faults that are planted, and the verdicts that have to follow.
+//!
+//! Every plant is a synthetic run, or a set of them, of a size at which its verdict is no matter
+//! of luck. It takes the way of a real one: measured, recorded, stored, read back, summarized and
+//! judged.
+
+use std::path::Path;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::comparison::MetricComparison;
+use crate::engine::{self, EngineError, Truth};
+use crate::leak::{self, Growth};
+use crate::random::Generator;
+use crate::record::{Member, Start};
+use crate::rules::Rules;
+use crate::sets::{self, Set, SetError};
+use crate::steadiness::Steadiness;
+use crate::store::Record;
+use crate::summary::summarize;
+use crate::synthetic::{Fault, Series};
+
+const SEED: u64 = 20_261_122;
+
+const MIB: f64 = 1_048_576.0;
+
+/// A fault, or none, and what has to be said of it.
+#[derive(Clone, Debug)]
+pub struct Plant {
+    /// Short enough for a folder's name.
+    pub name: &'static str,
+    /// In words.
+    pub planted: &'static str,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Run(Box<RunPlant>),
+    Sets(Box<SetsPlant>),
+}
+
+/// A run, and the words that are right for its times and for its memory.
+#[derive(Clone, Debug)]
+struct RunPlant {
+    truth: Truth,
+    times: &'static [&'static str],
+    memory: &'static [&'static str],
+}
+
+/// Two arms of runs, and the words that are right for the candidate.
+#[derive(Clone, Debug)]
+struct SetsPlant {
+    baseline: Truth,
+    candidate: Truth,
+    /// Runs in each arm.
+    runs: u32,
+    /// Longest sequence that the candidate was told to train on: part of what it has to do.
+    candidate_length: u32,
+    right: &'static [&'static str],
+}
+
+/// What became of a plant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    pub name: &'static str,
+    pub planted: &'static str,
+    /// One entry a verdict: on times and on memory of a run, or on a comparison.
+    pub expected: Vec<String>,
+    pub got: Vec<&'static str>,
+    pub pass: bool,
+    /// What the verdict rests on.
+    pub figures: Vec<String>,
+    /// What was judged, read back from its folder, for whoever renders it.
+    #[serde(skip)]
+    pub judged: Judged,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judged {
+    Run(Box<Record>),
+    Set(Box<Set>),
+}
+
+/// Why a plant could not be judged.
+#[derive(Debug, Error)]
+pub enum SelftestError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Set(#[from] SetError),
+}
+
+impl Plant {
+    /// Runs and judges the plant, with its records in a new folder of its name in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be written, or not be read back.
+    pub fn check(&self, rules: &Rules, dir: &Path) -> Result<Finding, SelftestError> {
+        let dir = dir.join(self.name);
+        match &self.what {
+            What::Run(plant) => self.check_run(plant, rules, &dir),
+            What::Sets(plant) => self.check_sets(plant, rules, &dir),
+        }
+    }
+
+    fn check_run(
+        &self,
+        plant: &RunPlant,
+        rules: &Rules,
+        dir: &Path,
+    ) -> Result<Finding, SelftestError> {
+        let start = Start {
+            rules: Some(*rules),
+            ..engine::start(self.name, plant.truth.iterations)
+        };
+        let record = engine::record(&plant.truth, &start, SEED, dir)?;
+        let summary = summarize(&record);
+        let times = summary
+            .steadiness
+            .map_or(NO_VERDICT, |it| it.verdict.word());
+        let memory = summary
+            .memory
+            .growth
+            .map_or(NO_VERDICT, |it| it.verdict.word());
+        let mut figures: Vec<String> = summary.steadiness.iter().map(of_times).collect();
+        if let Some(growth) = &summary.memory.growth {
+            figures.push(of_memory("active", &growth.active));
+            figures.push(of_memory("cache", &growth.cache));
+            figures.extend(growth.footprint.iter().map(|it| of_memory("footprint", it)));
+        }
+        Ok(Finding {
+            name: self.name,
+            planted: self.planted,
+            expected: vec![any(plant.times), any(plant.memory)],
+            got: vec![times, memory],
+            pass: plant.times.contains(&times) && plant.memory.contains(&memory),
+            figures,
+            judged: Judged::Run(Box::new(record)),
+        })
+    }
+
+    fn check_sets(
+        &self,
+        plant: &SetsPlant,
+        rules: &Rules,
+        dir: &Path,
+    ) -> Result<Finding, SelftestError> {
+        let mut seeds = Generator::new(SEED);
+        let mut number = 0;
+        for repeat in 1..=plant.runs {
+            // ABBA: what changes steadily over time meets both arms alike.
+            let order = match repeat % 2 {
+                1 => ["baseline", "candidate"],
+                _ => ["candidate", "baseline"],
+            };
+            for arm in order {
+                number += 1;
+                let truth = match arm {
+                    "baseline" => &plant.baseline,
+                    _ => &plant.candidate,
+                };
+                let folder = format!("{number:02}-{arm}");
+                let mut start = Start {
+                    rules: Some(*rules),
+                    member: Some(Member {
+                        set: self.name.to_owned(),
+                        arm: arm.to_owned(),
+                        number,
+                        repeat,
+                        waited_ns: 0,
+                        unmet: Vec::new(),
+                        unread: Vec::new(),
+                    }),
+                    ..engine::start(&folder, truth.iterations)
+                };
+                if arm == "candidate" {
+                    start.config.max_seq_length = plant.candidate_length;
+                }
+                engine::record(truth, &start, seeds.next_u64(), &dir.join(&folder))?;
+            }
+        }
+        let set = sets::read(dir)?;
+        let summary = sets::summarize(&set, None);
+        let compared = summary.comparisons.first().map(|arms| &arms.comparison);
+        let got = compared.map_or(NO_VERDICT, |it| it.verdict.word());
+        let metrics = compared.map_or(&[][..], |it| &it.metrics);
+        Ok(Finding {
+            name: self.name,
+            planted: self.planted,
+            expected: vec![any(plant.right)],
+            got: vec![got],
+            pass: plant.right.contains(&got),
+            figures: metrics.iter().map(of_metric).collect(),
+            judged: Judged::Set(Box::new(set)),
+        })
+    }
+}
+
+const NO_VERDICT: &str = "no verdict";
+
+/// Every plant, nothing planted included.
+pub fn plants() -> Vec<Plant> {
+    let mut plants = of_one_run();
+    plants.extend(of_two_arms());
+    plants
+}
+
+fn of_one_run() -> Vec<Plant> {
+    const STEADY: &[&str] = &["steady"];
+    const FLAT: &[&str] = &["flat"];
+    let times = |name, planted, iterations, fault, right: &'static [&'static str]| {
+        let mut truth = Truth::steady(iterations);
+        truth.step.rho = 0.3;
+        truth.step.fault = fault;
+        let short = right == ["too short to tell"];
+        run(
+            name,
+            planted,
+            truth,
+            right,
+            if short { &["cannot tell"] } else { FLAT },
+        )
+    };
+    let memory = |name, planted, plant: fn(&mut Truth), right: &'static [&'static str]| {
+        let mut truth = Truth::steady(200);
+        truth.active.noise = 0.01;
+        plant(&mut truth);
+        run(name, planted, truth, STEADY, right)
+    };
+    vec![
+        times("nothing", "nothing", 500, Fault::None, STEADY),
+        times(
+            "outliers",
+            "one step in 50 takes 5 times as long",
+            500,
+            Fault::Outliers {
+                one_in: 50,
+                factor: 5.0,
+            },
+            STEADY,
+        ),
+        times(
+            "short-warm-up",
+            "a warm-up that ends after some 30 of 500 steps",
+            500,
+            Fault::WarmUp {
+                excess: 0.5,
+                decay: 8.0,
+            },
+            STEADY,
+        ),
+        times(
+            "long-warm-up",
+            "a warm-up that lasts through the run",
+            500,
+            Fault::WarmUp {
+                excess: 0.5,
+                decay: 170.0,
+            },
+            &["warming up"],
+        ),
+        times(
+            "drift",
+            "5 % slower along a line",
+            500,
+            Fault::Drift { change: 0.05 },
+            &["slowing down"],
+        ),
+        times(
+            "step",
+            "5 % slower from one step to the next",
+            500,
+            Fault::Step {
+                change: 0.05,
+                at: 0.6,
+            },
+            &["shifted"],
+        ),
+        times(
+            "throttling",
+            "10 % slower from the middle on, up and down",
+            500,
+            Fault::Throttling {
+                change: 0.1,
+                at: 0.5,
+                period: 40,
+            },
+            &["slowing down", "shifted", "no steady state"],
+        ),
+        times(
+            "bimodal",
+            "two levels 40 % apart that take turns",
+            500,
+            Fault::Bimodal {
+                gap: 0.4,
+                stay: 10.0,
+            },
+            &["no steady state"],
+        ),
+        times(
+            "too-short",
+            "nothing, in 10 steps",
+            10,
+            Fault::None,
+            &["too short to tell"],
+        ),
+        memory("flat", "nothing, with memory noise of 1 %", |_| {}, FLAT),
+        memory(
+            "leak",
+            "active memory grows by 0.5 MiB an iteration",
+            |truth| truth.active.fault = leak(0.5),
+            &["leak"],
+        ),
+        memory(
+            "staircase",
+            "active memory grows by 150 MiB three times",
+            |truth| {
+                truth.active.fault = Fault::Staircase {
+                    step: 150.0 * MIB,
+                    steps: 3,
+                };
+            },
+            &["staircase"],
+        ),
+        memory(
+            "cache-growth",
+            "MLX's cache grows by 0.5 MiB an iteration",
+            |truth| truth.cache.fault = leak(0.5),
+            &["cache growth"],
+        ),
+        memory(
+            "footprint-leak",
+            "the process grows by 0.5 MiB an iteration, and MLX does not",
+            |truth| truth.footprint.fault = leak(0.5),
+            &["leak"],
+        ),
+        memory(
+            "memory-ramp",
+            "active memory fills up over the first 20 of 200 iterations",
+            |truth| {
+                truth.active.fault = Fault::Ramp {
+                    deficit: 0.3,
+                    until: 0.1,
+                };
+            },
+            FLAT,
+        ),
+    ]
+}
+
+fn leak(mib: f64) -> Fault {
+    Fault::Leak {
+        per_sample: mib * MIB,
+    }
+}
+
+fn run(
+    name: &'static str,
+    planted: &'static str,
+    truth: Truth,
+    times: &'static [&'static str],
+    memory: &'static [&'static str],
+) -> Plant {
+    Plant {
+        name,
+        planted,
+        what: What::Run(Box::new(RunPlant {
+            truth,
+            times,
+            memory,
+        })),
+    }
+}
+
+fn of_two_arms() -> Vec<Plant> {
+    let mut truth = Truth::steady(60);
+    truth.step.process_spread = 0.01;
+    truth.data.process_spread = 0.01;
+    let slower = |change: f64| Truth {
+        step: Series {
+            level: truth.step.level * (1.0 + change),
+            ..truth.step
+        },
+        data: Series {
+            level: truth.data.level * (1.0 + change),
+            ..truth.data
+        },
+        ..truth
+    };
+    let arms = |name, planted, candidate, right| Plant {
+        name,
+        planted,
+        what: What::Sets(Box::new(SetsPlant {
+            baseline: truth,
+            candidate,
+            runs: 8,
+            candidate_length: SEQUENCE,
+            right,
+        })),
+    };
+    let with = |mut plant: Plant, change: fn(&mut SetsPlant)| {
+        if let What::Sets(sets) = &mut plant.what {
+            change(sets);
+        }
+        plant
+    };
+    vec![
+        arms(
+            "same",
+            "nothing, at a process CV of 1 %",
+            truth,
+            &["equivalent", "changed but small", "inconclusive"],
+        ),
+        with(
+            arms(
+                "same-quiet",
+                "nothing, at a process CV of 0.2 %",
+                truth,
+                &["equivalent"],
+            ),
+            |sets| {
+                for truth in [&mut sets.baseline, &mut sets.candidate] {
+                    truth.step.process_spread = 0.002;
+                    truth.data.process_spread = 0.002;
+                }
+            },
+        ),
+        arms(
+            "slower",
+            "3 % slower at a process CV of 1 %",
+            slower(0.03),
+            &["regressed"],
+        ),
+        arms(
+            "faster",
+            "3 % faster at a process CV of 1 %",
+            slower(-0.03),
+            &["improved"],
+        ),
+        arms(
+            "more-memory",
+            "5 % more active memory",
+            Truth {
+                active: Series {
+                    level: truth.active.level * 1.05,
+                    ..truth.active
+                },
+                ..truth
+            },
+            &["regressed"],
+        ),
+        with(
+            arms(
+                "one-run",
+                "10 % slower, one run an arm",
+                slower(0.1),
+                &["inconclusive"],
+            ),
+            |sets| sets.runs = 1,
+        ),
+        arms(
+            "hotter",
+            "3 % slower while the machine gets hot",
+            Truth {
+                thermal_state: [0, 2],
+                ..slower(0.03)
+            },
+            &["void"],
+        ),
+        with(
+            arms(
+                "other-work",
+                "3 % slower on longer sequences",
+                slower(0.03),
+                &["not comparable"],
+            ),
+            |sets| sets.candidate_length = 2 * SEQUENCE,
+        ),
+    ]
+}
+
+const SEQUENCE: u32 = 2048;
+
+fn any(words: &[&str]) -> String {
+    words.join(" or ")
+}
+
+fn of_times(judged: &Steadiness) -> String {
+    let mut text = format!("times: {} cropped", judged.cropped);
+    if let Some(level) = &judged.level {
+        text += &format!(
+            ", median {:.3} ms, p5 {:.3}, p95 {:.3}",
+            level.median.value / 1e6,
+            level.p05 / 1e6,
+            level.p95 / 1e6
+        );
+    }
+    if let Some(trend) = &judged.trend {
+        text += &format!(", trend {:+.2} % (p {:.2e})", 100.0 * trend.change, trend.p);
+    }
+    if let Some(shift) = &judged.shift {
+        text += &format!(
+            ", shift {:+.2} % at {} (p {:.2e}, separation {:.2})",
+            100.0 * shift.change,
+            shift.at + 1,
+            shift.p,
+            shift.separation
+        );
+    }
+    text
+}
+
+fn of_memory(name: &str, growth: &Growth) -> String {
+    let mut text = format!(
+        "{name}: {}, {} cropped",
+        growth.verdict.word(),
+        growth.cropped
+    );
+    if let (Some(slope), Some((low, high))) = (growth.slope, growth.interval) {
+        text += &format!(
+            ", {:.1} MiB per 1,000 iterations ({:.1} to {:.1})",
+            leak::mib_per_thousand(slope),
+            leak::mib_per_thousand(low),
+            leak::mib_per_thousand(high)
+        );
+    }
+    if let Some(bytes) = growth.staircase_bytes {
+        text += &format!(", {:.1} MiB in steps", bytes / MIB);
+    }
+    text
+}
+
+fn of_metric(metric: &MetricComparison) -> String {
+    let mut text = format!(
+        "{}: {}, {:+.2} %",
+        metric.name,
+        metric.verdict.word(),
+        100.0 * metric.change
+    );
+    if let Some(interval) = metric.adjusted {
+        text += &format!(
+            " ({:+.2} to {:+.2})",
+            100.0 * interval.low,
+            100.0 * interval.high
+        );
+    }
+    text + &format!(", threshold {:.2} %", 100.0 * metric.threshold)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn findings(rules: &Rules, of: impl Fn(&Plant) -> bool) -> Vec<Finding> {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |plant: &Plant| plant.check(rules, dir.path()).unwrap();
+        plants()
+            .iter()
+            .filter(|plant| of(plant))
+            .map(check)
+            .collect()
+    }
+
+    #[test]
+    fn every_plant_has_its_verdict() {
+        for finding in findings(&Rules::default(), |_| true) {
+            assert!(finding.pass, "{finding:#?}");
+            assert!(
+                finding.name == "other-work" || !finding.figures.is_empty(),
+                "{finding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_rules_is_planted() {
+        let words: BTreeSet<&str> = plants()
+            .iter()
+            .flat_map(|plant| match &plant.what {
+                What::Run(run) => [run.times, run.memory].concat(),
+                What::Sets(sets) => sets.right.to_vec(),
+            })
+            .collect();
+        for word in crate::rules::WORDS {
+            assert!(words.contains(word.word), "{}", word.word);
+        }
+    }
+
+    /// Checks these plants, and compares the names of those that did not pass.
+    fn check_caught(change: impl FnOnce(&mut Rules), names: &[&str], missed: &[&str]) {
+        let mut rules = Rules::default();
+        change(&mut rules);
+        let failed: Vec<_> = findings(&rules, |plant| names.contains(&plant.name))
+            .into_iter()
+            .filter(|finding| !finding.pass)
+            .map(|finding| finding.name)
+            .collect();
+        assert_eq!(failed, missed);
+    }
+
+    #[test]
+    fn a_judge_that_never_finds_growth_is_caught() {
+        check_caught(
+            |rules| {
+                rules.leak.smallest_growth_bytes = f64::MAX;
+                rules.leak.blind_share = f64::MAX;
+            },
+            &[
+                "flat",
+                "leak",
+                "staircase",
+                "cache-growth",
+                "footprint-leak",
+            ],
+            &["leak", "staircase", "cache-growth", "footprint-leak"],
+        );
+    }
+
+    #[test]
+    fn a_judge_that_never_finds_a_change_is_caught() {
+        check_caught(
+            |rules| rules.comparison.practical = 1.0,
+            &["same", "slower", "faster", "more-memory"],
+            &["slower", "faster", "more-memory"],
+        );
+    }
+}

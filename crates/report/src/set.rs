@@ -1,0 +1,692 @@
+//! The report of runs that were started together: one arm, or several compared.
+
+use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
+use metrics::noise::{ARM_SIZES, Noise};
+use metrics::rules::{ComparisonRules, Group};
+use metrics::sets::{self, Arm, ArmComparison, LeftOut, MetricKind, Set, Summary};
+use metrics::summary::RunStatus;
+use serde::Serialize;
+use tera::{Context, Tera};
+
+use crate::charts::{self, ChartError, Line, Strip};
+use crate::markdown::{Align, escape, shorten, table};
+use crate::units::{self, NOT_MEASURED};
+use crate::{File, REPORT, Rendered, ReportError, view};
+
+const TEMPLATE: &str = include_str!("../templates/set.md.tera");
+
+const CHANGES: &str = "changes.svg";
+const PROCESSES: &str = "processes.svg";
+
+/// What a cell says where a figure cannot be computed from so few runs.
+const NONE: &str = "none";
+
+/// A change beyond this is only said to be beyond it.
+const LARGEST_CHANGE: f64 = 10.0;
+
+/// Every name that a file of a set's report can have.
+pub fn set_file_names() -> impl Iterator<Item = &'static str> {
+    [REPORT, CHANGES, PROCESSES].into_iter()
+}
+
+/// Renders a set of runs as Markdown and charts, with the noise floor that lies beside them.
+///
+/// # Errors
+///
+/// See [`ReportError`].
+pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportError> {
+    let summary = sets::summarize(set, noise);
+    let rules = set.rules;
+    let drawn = [
+        (CHANGES, changes_chart(&summary, &rules.comparison)),
+        (PROCESSES, processes_chart(&summary)),
+    ];
+    let mut charts = Vec::new();
+    for (name, svg) in drawn {
+        let Some(svg) = svg else { continue };
+        let text = svg.map_err(|error| ReportError::Chart {
+            name,
+            source: Box::new(error),
+        })?;
+        charts.push(File { name, text });
+    }
+    let has = |name: &str| charts.iter().any(|chart| chart.name == name);
+    let view = View {
+        title: title(set, &summary),
+        subject: Subject::of(set),
+        comparisons: summary
+            .comparisons
+            .iter()
+            .map(|compared| comparison(compared, &rules.comparison))
+            .collect(),
+        baseline: summary.arms.first().map(|arm| escape(&arm.name)),
+        settings: settings(&summary),
+        arms: summary.arms.iter().map(arm).collect(),
+        floor: noise.map(|noise| floor(noise, &summary)),
+        processes: processes(&summary),
+        practical: percent(rules.comparison.practical),
+        error_rate: percent(rules.comparison.error_rate),
+        power: percent(rules.comparison.power),
+        equivalence: percent(1.0 - 2.0 * rules.comparison.error_rate),
+        unread: summary.unread.iter().map(|what| escape(what)).collect(),
+        unmet: summary
+            .processes
+            .iter()
+            .any(|process| !process.member.unmet.is_empty()),
+        warnings: summary.warnings.iter().map(|text| escape(text)).collect(),
+        notices: summary.notices.iter().map(|text| escape(text)).collect(),
+        words: view::rules::words(&[Group::Comparison]),
+        thresholds: view::rules::thresholds(&rules, &[Group::Comparison]),
+        other_rules: {
+            let first = set.processes.first();
+            first
+                .and_then(|first| first.start.rules)
+                .unwrap_or_default()
+                != rules
+        },
+        changes_chart: has(CHANGES),
+        processes_chart: has(PROCESSES),
+        limits: Limits::of(set),
+    };
+    let context = Context::from_serialize(&view)?;
+    // Without automatic escaping, which is for HTML: every foreign string was escaped above.
+    let text = Tera::one_off(TEMPLATE, &context, false)?;
+    let mut files = vec![File { name: REPORT, text }];
+    files.extend(charts);
+    Ok(Rendered { files })
+}
+
+/// What the template fills in; every string is Markdown.
+#[derive(Serialize)]
+struct View {
+    title: String,
+    subject: Option<Subject>,
+    comparisons: Vec<ComparisonView>,
+    baseline: Option<String>,
+    settings: Option<String>,
+    arms: Vec<ArmView>,
+    floor: Option<FloorView>,
+    processes: String,
+    practical: String,
+    error_rate: String,
+    power: String,
+    equivalence: String,
+    unread: Vec<String>,
+    unmet: bool,
+    warnings: Vec<String>,
+    notices: Vec<String>,
+    words: String,
+    thresholds: String,
+    /// Whether these are not the thresholds that the first run was recorded with.
+    other_rules: bool,
+    changes_chart: bool,
+    processes_chart: bool,
+    limits: Limits,
+}
+
+/// What was measured on what, by the first run.
+#[derive(Serialize)]
+struct Subject {
+    model: String,
+    device: String,
+    dtype: String,
+    lfmark: String,
+    mlx: String,
+    backend: String,
+    iterations: String,
+    batch_size: u32,
+    started: String,
+    processes: usize,
+    complete: usize,
+}
+
+impl Subject {
+    fn of(set: &Set) -> Option<Self> {
+        let start = &set.processes.first()?.start;
+        Some(Self {
+            model: escape(&start.model.name),
+            device: view::device(start),
+            dtype: escape(&start.config.dtype),
+            lfmark: escape(&start.lfmark.version),
+            mlx: escape(&start.mlx.version),
+            backend: escape(&start.mlx.backend),
+            iterations: units::count(start.config.iterations.into()),
+            batch_size: start.config.batch_size,
+            started: units::utc(start.started_unix_ms),
+            processes: set.processes.len(),
+            complete: set.complete().count(),
+        })
+    }
+}
+
+/// Facts of the records that bound what they can show.
+#[derive(Serialize)]
+struct Limits {
+    debug_build: bool,
+    dirty: bool,
+    virtual_machine: bool,
+    random_weights: bool,
+}
+
+impl Limits {
+    fn of(set: &Set) -> Self {
+        let any = |fact: fn(&metrics::record::Start) -> bool| {
+            set.processes.iter().any(|process| fact(&process.start))
+        };
+        Self {
+            debug_build: any(|start| start.lfmark.profile == "debug"),
+            dirty: any(|start| start.lfmark.dirty == Some(true)),
+            virtual_machine: any(|start| start.machine.virtual_machine == Some(true)),
+            random_weights: any(|start| {
+                matches!(start.model.weights, metrics::record::Weights::Random { .. })
+            }),
+        }
+    }
+}
+
+fn title(set: &Set, summary: &Summary) -> String {
+    let model = set
+        .processes
+        .first()
+        .map_or("", |process| &process.start.model.name);
+    let names: Vec<String> = summary.arms.iter().map(|arm| escape(&arm.name)).collect();
+    match names.split_first() {
+        Some((first, others)) if !others.is_empty() => format!(
+            "Comparison report: {} against {first} on {}",
+            others.join(", "),
+            escape(model)
+        ),
+        _ => format!("Report of repeated runs: {}", escape(model)),
+    }
+}
+
+/// A metric as a reader calls it.
+pub fn name(metric: MetricKind) -> &'static str {
+    match metric {
+        MetricKind::StepTime => "step time",
+        MetricKind::StepP95 => "step p95",
+        MetricKind::IterationWall => "wall time per iteration",
+        MetricKind::FirstToken => "time to first token",
+        MetricKind::TokenTime => "time per token",
+        MetricKind::PeakMemory => "peak memory",
+        MetricKind::Footprint => "process footprint",
+    }
+}
+
+/// The same of its name in JSON.
+pub fn named(metric: &str) -> &str {
+    match MetricKind::named(metric) {
+        Some(kind) => name(kind),
+        None => metric,
+    }
+}
+
+/// A value of a metric with its unit.
+pub fn value(metric: MetricKind, value: f64) -> String {
+    let whole = value.round() as u64;
+    match metric {
+        MetricKind::PeakMemory | MetricKind::Footprint => units::bytes(whole),
+        _ => units::duration(whole),
+    }
+}
+
+/// A change with its sign.
+pub fn change(value: f64) -> String {
+    if value > LARGEST_CHANGE {
+        format!("above +{} %", units::count(100 * LARGEST_CHANGE as u64))
+    } else {
+        units::signed_share(value)
+    }
+}
+
+/// A share without a sign, of what is never below 0.
+pub fn percent(value: f64) -> String {
+    if value > LARGEST_CHANGE {
+        format!("above {} %", units::count(100 * LARGEST_CHANGE as u64))
+    } else {
+        let text = units::significant(100.0 * value, 3);
+        match text.contains('.') {
+            true => format!("{} %", text.trim_end_matches('0').trim_end_matches('.')),
+            false => format!("{text} %"),
+        }
+    }
+}
+
+fn interval(interval: Option<Interval>) -> String {
+    interval.map_or(NONE.to_owned(), |Interval { low, high, .. }| {
+        format!("{} to {}", change(low), change(high))
+    })
+}
+
+fn or_none<T>(value: Option<T>, write: impl FnOnce(T) -> String) -> String {
+    value.map_or(NONE.to_owned(), write)
+}
+
+/// One arm against the first.
+#[derive(Serialize)]
+struct ComparisonView {
+    baseline: String,
+    candidate: String,
+    word: &'static str,
+    sentence: String,
+    table: Option<String>,
+    details: Option<String>,
+    interleaved: bool,
+    /// Whether the differences of pairs decided.
+    paired: bool,
+    left_out: Vec<String>,
+}
+
+fn comparison(compared: &ArmComparison, rules: &ComparisonRules) -> ComparisonView {
+    let metrics = &compared.comparison.metrics;
+    let some = !metrics.is_empty();
+    ComparisonView {
+        baseline: escape(&compared.baseline),
+        candidate: escape(&compared.candidate),
+        word: compared.comparison.verdict.word(),
+        sentence: sentence(compared, rules),
+        table: some.then(|| decisions(metrics)),
+        details: some.then(|| details(metrics)),
+        interleaved: compared.design == Design::Interleaved,
+        paired: metrics
+            .iter()
+            .any(|metric| metric.decided_by == Method::Paired),
+        left_out: compared.left_out.iter().map(left_out).collect(),
+    }
+}
+
+fn sentence(compared: &ArmComparison, rules: &ComparisonRules) -> String {
+    let metrics = &compared.comparison.metrics;
+    let verdict = &compared.comparison.verdict;
+    let such = || {
+        let such = metrics.iter().filter(|metric| metric.verdict == *verdict);
+        let such: Vec<String> = such
+            .map(|metric| format!("{} {}", named(&metric.name), change(metric.change)))
+            .collect();
+        such.join(", ")
+    };
+    let practical = percent(rules.practical);
+    match verdict {
+        Verdict::Regressed | Verdict::Improved => format!("{}.", such()),
+        Verdict::Equivalent => format!("Every change is shown to lie within {practical}."),
+        Verdict::ChangedButSmall => format!(
+            "There are changes, and every one is shown to lie within {practical}: {}.",
+            such()
+        ),
+        Verdict::Inconclusive { .. } if metrics.is_empty() => {
+            "No metric was measured by complete runs of both arms.".to_owned()
+        }
+        Verdict::Inconclusive { more_runs } => format!(
+            "{} would decide, were estimates and spreads to stay as they are.",
+            match more_runs {
+                Some(1) => "One more run in each arm".to_owned(),
+                Some(runs) => format!("{} more runs in each arm", units::count((*runs).into())),
+                None => "Only more than 1,000 further runs in each arm".to_owned(),
+            }
+        ),
+        Verdict::Void { why } => format!(
+            "The machine was not in one state throughout: {}. The figures below decide nothing.",
+            escape(why)
+        ),
+        Verdict::NotComparable { why } => format!("{}.", escape(why)),
+    }
+}
+
+/// The table that decides.
+fn decisions(metrics: &[MetricComparison]) -> String {
+    let rows: Vec<_> = metrics
+        .iter()
+        .map(|metric| {
+            [
+                named(&metric.name).to_owned(),
+                format!("{} + {}", metric.baseline_runs, metric.candidate_runs),
+                change(metric.change),
+                interval(metric.adjusted),
+                percent(metric.threshold),
+                metric.verdict.word().to_owned(),
+                or_none(metric.minimum_detectable, percent),
+                match &metric.verdict {
+                    Verdict::Inconclusive {
+                        more_runs: Some(runs),
+                    } => units::count((*runs).into()),
+                    Verdict::Inconclusive { more_runs: None } => "over 1,000".to_owned(),
+                    _ => String::new(),
+                },
+            ]
+        })
+        .collect();
+    table(
+        [
+            ("Metric", Align::Left),
+            ("Runs", Align::Right),
+            ("Change", Align::Right),
+            ("Adjusted interval", Align::Right),
+            ("Threshold", Align::Right),
+            ("Verdict", Align::Left),
+            ("Minimum detectable", Align::Right),
+            ("More runs", Align::Right),
+        ],
+        &rows,
+    )
+}
+
+/// What does not decide.
+fn details(metrics: &[MetricComparison]) -> String {
+    let rows: Vec<_> = metrics
+        .iter()
+        .map(|metric| {
+            let rank = &metric.mann_whitney;
+            [
+                named(&metric.name).to_owned(),
+                interval(metric.welch),
+                interval(metric.paired),
+                interval(metric.bootstrap),
+                units::p_value(metric.p),
+                units::p_value(metric.p_adjusted),
+                units::p_value(rank.p),
+                units::significant(rank.superiority, 2),
+                or_none(metric.hedges_g, |g| units::signed(g, 3)),
+                or_none(metric.equivalence, |tost| {
+                    format!(
+                        "{} (p {})",
+                        interval(Some(tost.interval)),
+                        units::p_value(tost.p)
+                    )
+                }),
+            ]
+        })
+        .collect();
+    table(
+        [
+            ("Metric", Align::Left),
+            ("Welch", Align::Right),
+            ("Paired", Align::Right),
+            ("Bootstrap", Align::Right),
+            ("p", Align::Right),
+            ("p by Holm", Align::Right),
+            ("Mann-Whitney p", Align::Right),
+            ("Superiority", Align::Right),
+            ("Hedges' g", Align::Right),
+            ("TOST", Align::Right),
+        ],
+        &rows,
+    )
+}
+
+fn left_out(left: &LeftOut) -> String {
+    format!("{} ({})", name(left.metric), escape(&left.why))
+}
+
+/// The runs of one arm.
+#[derive(Serialize)]
+struct ArmView {
+    name: String,
+    runs: usize,
+    table: Option<String>,
+    left_out: Vec<String>,
+}
+
+fn arm(arm: &Arm) -> ArmView {
+    let rows: Vec<_> = arm
+        .metrics
+        .iter()
+        .map(|measured| {
+            let metric = measured.metric;
+            let spread = &measured.spread;
+            [
+                name(metric).to_owned(),
+                spread.runs.to_string(),
+                value(metric, spread.geometric_mean),
+                or_none(spread.sd, percent),
+                or_none(spread.interval, |(low, high)| {
+                    format!("{} to {}", value(metric, low), value(metric, high))
+                }),
+                or_none(spread.minimum_detectable, percent),
+            ]
+        })
+        .collect();
+    ArmView {
+        name: escape(&arm.name),
+        runs: arm.runs,
+        table: (!rows.is_empty()).then(|| {
+            table(
+                [
+                    ("Metric", Align::Left),
+                    ("Runs", Align::Right),
+                    ("Geometric mean", Align::Right),
+                    ("CV between processes", Align::Right),
+                    ("95 % interval", Align::Right),
+                    ("Minimum detectable", Align::Right),
+                ],
+                &rows,
+            )
+        }),
+        left_out: arm.left_out.iter().map(left_out).collect(),
+    }
+}
+
+/// The noise floor beside the runs.
+#[derive(Serialize)]
+struct FloorView {
+    used: bool,
+    runs: usize,
+    measured: String,
+    table: String,
+}
+
+fn floor(noise: &Noise, summary: &Summary) -> FloorView {
+    let rows: Vec<_> = noise
+        .metrics
+        .iter()
+        .map(|(metric, stored)| {
+            let noise = stored.noise;
+            let difference = |runs: u32| percent(noise.difference_99(runs as usize, runs as usize));
+            let [a, b, c, d] = ARM_SIZES.map(difference);
+            let sd = percent(noise.sd);
+            [
+                escape(named(metric)),
+                noise.runs.to_string(),
+                sd,
+                a,
+                b,
+                c,
+                d,
+            ]
+        })
+        .collect();
+    let heads = ARM_SIZES.map(|runs| format!("{runs} runs an arm"));
+    let head = |index: usize| (heads[index].as_str(), Align::Right);
+    FloorView {
+        used: summary.has_floor,
+        runs: noise.runs.len(),
+        measured: units::utc(noise.measured_unix_ms),
+        table: table(
+            [
+                ("Metric", Align::Left),
+                ("Runs", Align::Right),
+                ("CV between processes", Align::Right),
+                head(0),
+                head(1),
+                head(2),
+                head(3),
+            ],
+            &rows,
+        ),
+    }
+}
+
+/// Settings in which the arms differ. A table of any number of columns, one an arm.
+fn settings(summary: &Summary) -> Option<String> {
+    if summary.settings.is_empty() {
+        return None;
+    }
+    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let names = summary.arms.iter().map(|arm| escape(&arm.name));
+    let mut lines = vec![
+        row(std::iter::once("Setting".to_owned()).chain(names).collect()),
+        row(vec!["---".to_owned(); summary.arms.len() + 1]),
+    ];
+    for setting in &summary.settings {
+        let values = setting.values.iter().map(|value| match value {
+            Some(value) => escape(&shorten(value, 60)),
+            None => NOT_MEASURED.to_owned(),
+        });
+        let cells = std::iter::once(escape(&setting.name)).chain(values);
+        lines.push(row(cells.collect()));
+    }
+    Some(lines.join("\n"))
+}
+
+/// Every process in the order of time.
+fn processes(summary: &Summary) -> String {
+    let rows: Vec<_> = summary
+        .processes
+        .iter()
+        .map(|process| {
+            let member = &process.member;
+            let metric = |metric: MetricKind| {
+                let measured = process.values.get(&metric);
+                measured.map_or(NOT_MEASURED.to_owned(), |&measured| value(metric, measured))
+            };
+            let ended = match process.status {
+                RunStatus::Complete => "complete".to_owned(),
+                status => {
+                    let word = match status {
+                        RunStatus::Interrupted => "interrupted",
+                        RunStatus::Failed => "failed",
+                        _ => "cut off",
+                    };
+                    let why = process
+                        .reason
+                        .as_deref()
+                        .map(|why| format!(": {}", escape(why)));
+                    format!("**{word}, left out**{}", why.unwrap_or_default())
+                }
+            };
+            [
+                member.number.to_string(),
+                link(&process.run),
+                escape(&member.arm),
+                member.repeat.to_string(),
+                ended,
+                units::seconds(member.waited_ns),
+                member
+                    .unmet
+                    .iter()
+                    .map(|unmet| escape(unmet))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                metric(MetricKind::StepTime),
+                metric(MetricKind::PeakMemory),
+            ]
+        })
+        .collect();
+    table(
+        [
+            ("Number", Align::Right),
+            ("Run", Align::Left),
+            ("Arm", Align::Left),
+            ("Repeat", Align::Right),
+            ("Ended", Align::Left),
+            ("Waited (s)", Align::Right),
+            ("Conditions not met", Align::Left),
+            ("Step time", Align::Right),
+            ("Peak memory", Align::Right),
+        ],
+        &rows,
+    )
+}
+
+/// A link to a run's own report, where the name can stand in one as it is.
+fn link(run: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match run.chars().all(plain) {
+        true => format!("[{}]({run}/{REPORT})", escape(run)),
+        false => escape(run),
+    }
+}
+
+/// Names of arms in a chart have no more room than this.
+const SERIES_NAME: usize = 24;
+
+/// Every metric of every comparison, with its adjusted interval.
+fn changes_chart(summary: &Summary, rules: &ComparisonRules) -> Option<Result<String, ChartError>> {
+    let of = |kind: MetricKind| {
+        // Numbered as the arms are, of which the first is the baseline.
+        let comparisons = (1..).zip(&summary.comparisons);
+        comparisons.filter_map(move |(series, compared)| {
+            let metrics = &compared.comparison.metrics;
+            let found = metrics.iter().find(|metric| metric.name == kind.name())?;
+            Some((series, found))
+        })
+    };
+    let strips = MetricKind::ALL.into_iter().filter_map(|kind| {
+        let lines: Vec<Line> = of(kind)
+            .map(|(series, metric)| Line {
+                series,
+                dots: vec![metric.change],
+                whisker: metric
+                    .adjusted
+                    .map(|adjusted| (adjusted.low, adjusted.high)),
+            })
+            .collect();
+        let (_, first) = of(kind).next()?;
+        Some(Strip {
+            label: name(kind).to_owned(),
+            text: match summary.comparisons.len() {
+                1 => format!("{}, {}", change(first.change), first.verdict.word()),
+                _ => String::new(),
+            },
+            lines,
+        })
+    });
+    let strips: Vec<Strip> = strips.collect();
+    let series: Vec<_> = names(summary).skip(1).collect();
+    let baseline = summary.arms.first().map_or("", |arm| &arm.name);
+    let words = format!("Change against {}", shorten(baseline, SERIES_NAME));
+    (!strips.is_empty()).then(|| charts::strips(&words, &series, &strips, Some(rules.practical)))
+}
+
+/// Every process of every arm, as a deviation from the first arm's geometric mean.
+fn processes_chart(summary: &Summary) -> Option<Result<String, ChartError>> {
+    let of = |kind: MetricKind| {
+        let arms = summary.arms.iter().enumerate();
+        arms.filter_map(move |(series, arm)| {
+            let found = arm
+                .metrics
+                .iter()
+                .find(|measured| measured.metric == kind)?;
+            Some((series, found))
+        })
+    };
+    let strips = MetricKind::ALL.into_iter().filter_map(|kind| {
+        let (_, first) = of(kind).next()?;
+        let base = first.spread.geometric_mean;
+        let lines: Vec<Line> = of(kind)
+            .map(|(series, measured)| Line {
+                series,
+                dots: measured
+                    .values
+                    .iter()
+                    .map(|value| value / base - 1.0)
+                    .collect(),
+                whisker: None,
+            })
+            .collect();
+        Some(Strip {
+            label: name(kind).to_owned(),
+            text: value(kind, base),
+            lines,
+        })
+    });
+    let strips: Vec<Strip> = strips.collect();
+    let series: Vec<_> = names(summary).collect();
+    let words = "Every process, against the first arm's mean";
+    (!strips.is_empty()).then(|| charts::strips(words, &series, &strips, None))
+}
+
+/// Every arm with its number, from 0.
+fn names(summary: &Summary) -> impl Iterator<Item = (usize, String)> {
+    let arms = summary.arms.iter().enumerate();
+    arms.map(|(number, arm)| (number, shorten(&arm.name, SERIES_NAME)))
+}

@@ -1,0 +1,165 @@
+//! Reports of sets of runs, from records of a synthetic engine.
+
+use metrics::comparison::MetricNoise;
+use metrics::engine::{self, Truth};
+use metrics::noise::Noise;
+use metrics::record::{Event, Member};
+use metrics::sets::{Process, Set};
+use metrics::store;
+use report::{REPORT, Rendered, render_set};
+
+/// A set of interleaved runs, the last arm slower by this factor.
+fn set(arms: &[&str], repeats: u32, factor: f64) -> Set {
+    let mut processes = Vec::new();
+    for repeat in 1..=repeats {
+        for (index, arm) in arms.iter().enumerate() {
+            let number = processes.len() as u32 + 1;
+            let mut truth = Truth::steady(60);
+            if index + 1 == arms.len() {
+                truth.step.level *= factor;
+            }
+            let folder = format!("{number:02}-{arm}");
+            processes.push(process(&folder, &truth, arm, number, repeat));
+        }
+    }
+    Set::new(processes, Vec::new()).unwrap()
+}
+
+fn process(folder: &str, truth: &Truth, arm: &str, number: u32, repeat: u32) -> Process {
+    let mut start = engine::start(folder, truth.iterations);
+    start.member = Some(Member {
+        set: "set".to_owned(),
+        arm: arm.to_owned(),
+        number,
+        repeat,
+        waited_ns: 1_500_000_000,
+        unmet: Vec::new(),
+        unread: vec!["temperature".to_owned()],
+    });
+    let mut text = String::new();
+    let mut add = |event: &Event| {
+        text.push_str(&serde_json::to_string(event).unwrap());
+        text.push('\n');
+        Ok(())
+    };
+    add(&Event::Start(Box::new(start))).unwrap();
+    engine::run(truth, number.into(), &mut add).unwrap();
+    Process::of(folder, &store::parse(&text).unwrap()).unwrap()
+}
+
+fn text(rendered: &Rendered) -> &str {
+    rendered.get(REPORT).unwrap()
+}
+
+#[test]
+fn the_verdict_comes_first_and_the_table_says_why() {
+    let set = set(&["a", "b"], 5, 1.05);
+    let rendered = render_set(&set, None).unwrap();
+    let report = text(&rendered);
+    let second = report.lines().filter(|line| !line.is_empty()).nth(1);
+    let second = second.unwrap();
+    assert!(
+        second.starts_with("**b against a: regressed.** step time +"),
+        "{second}"
+    );
+    for needle in [
+        "| step time | 5 + 5 | +",
+        "| peak memory | 5 + 5 | ",
+        "time to first token (01-a has no value of it)",
+        "No noise floor of this machine",
+        "What could not be read here, and so was no condition: temperature.",
+        "| 4 | [04-b](04-b/report.md) | b | 2 | complete | 1.500 |",
+    ] {
+        assert!(report.contains(needle), "no `{needle}` in:\n{report}");
+    }
+    assert_eq!(render_set(&set, None).unwrap(), rendered);
+}
+
+#[test]
+fn a_floor_is_shown_and_one_of_other_work_is_refused_aloud() {
+    let arms = set(&["a", "b"], 3, 1.0);
+    let floor = Noise::of(&set(&["run"], 5, 1.0)).unwrap();
+    let rendered = render_set(&arms, Some(&floor)).unwrap();
+    let report = text(&rendered);
+    assert!(report.contains("from 5 runs of the same work"), "{report}");
+    assert!(report.contains("by this machine's noise floor"), "{report}");
+
+    let mut other = floor.clone();
+    other.key.work.iterations = 7;
+    let rendered = render_set(&arms, Some(&other)).unwrap();
+    let report = text(&rendered);
+    assert!(report.contains("work.iterations"), "{report}");
+    assert!(report.contains("and is not used"), "{report}");
+
+    let mut foreign = floor;
+    let stored = foreign.metrics["step_time"].clone();
+    foreign.metrics.insert("<script>|".to_owned(), stored);
+    let noise = MetricNoise { runs: 2, sd: 1.0 };
+    foreign.metrics.get_mut("step_time").unwrap().noise = noise;
+    let rendered = render_set(&arms, Some(&foreign)).unwrap();
+    check_tables(text(&rendered));
+    assert!(!text(&rendered).contains("<script"));
+}
+
+#[test]
+fn every_chart_of_a_set_is_shown_in_its_report_and_the_reverse() {
+    for set in [
+        set(&["a", "b", "c"], 3, 1.1),
+        set(&["a", "b"], 1, 1.0),
+        set(&["run"], 3, 1.0),
+        set(&["run"], 1, 1.0),
+    ] {
+        let rendered = render_set(&set, None).unwrap();
+        let charts: Vec<_> = rendered.files[1..].iter().map(|file| file.name).collect();
+        let shown: Vec<_> = text(&rendered)
+            .lines()
+            .filter_map(|line| line.strip_prefix("![")?.strip_suffix(')')?.rsplit_once('('))
+            .map(|(_, name)| name)
+            .collect();
+        assert_eq!(shown, charts);
+        check_tables(text(&rendered));
+    }
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let evil = "<script>|![x](y)**bold**\u{202e}\n";
+    let mut set = set(&["a", "b"], 2, 1.0);
+    for process in &mut set.processes {
+        process.start.model.name = evil.to_owned();
+        process.start.lfmark.version = evil.to_owned();
+        process.reason = Some(evil.to_owned());
+        process.folder.push_str(evil);
+        process.member.unmet = vec![evil.to_owned()];
+        process.member.unread = vec![evil.to_owned()];
+        if process.member.arm == "b" {
+            process.member.arm = evil.to_owned();
+            process.start.mlx.version = evil.to_owned();
+        }
+    }
+    set.processes[3].status = metrics::summary::RunStatus::Failed;
+    set.arms[1] = evil.to_owned();
+    set.notices = vec![evil.to_owned()];
+    let rendered = render_set(&set, None).unwrap();
+    check_tables(text(&rendered));
+    for markup in ["![x](y)", "**bold**"] {
+        assert!(!text(&rendered).contains(markup), "{markup} is live");
+    }
+    for file in &rendered.files {
+        for live in ["<script", "\u{202e}"] {
+            assert!(!file.text.contains(live), "{live} in {}", file.name);
+        }
+    }
+}
+
+/// Every row of a table has as many cells as its head.
+fn check_tables(report: &str) {
+    let mut columns = None;
+    for line in report.lines() {
+        let cells = line.starts_with('|').then(|| line.matches('|').count());
+        if let (Some(cells), Some(expected)) = (cells, columns) {
+            assert_eq!(cells, expected, "{line}");
+        }
+        columns = cells;
+    }
+}
