@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`record`] | the types of the run record, the only format results are stored in |
 //! | [`store`] | writing a record while the run goes on, and reading it back |
+//! | [`bandwidth`] | how fast this machine's processors copy memory |
 //! | [`measure`] | the measured loop, generic over the work and the clock |
 //! | [`window`] | ranges of iterations that are reported together |
 //! | [`stats`] | statistics of samples |
@@ -31,6 +32,7 @@
 //! Nothing here knows MLX: the crate builds and tests on a machine that has none.
 
 pub mod audit;
+pub mod bandwidth;
 pub mod chips;
 pub mod claims;
 pub mod comparison;

@@ -314,7 +314,8 @@ pub struct Phase {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
-    /// Reading the machine, config, tokenizer and weights; attaching adapters.
+    /// Reading the machine, config, tokenizer and weights; attaching adapters; on a CPU also
+    /// copying memory at the end, to know how fast that is.
     Setup,
     /// Reading and tokenizing the data set.
     Data,
@@ -417,6 +418,18 @@ pub struct MachineState {
     pub gpu_temperature_mc: Option<i64>,
     /// One-minute load average, in thousandths.
     pub load_milli: Option<u64>,
+    /// What the processors copied just before; null where that was not tried.
+    #[serde(default)]
+    pub copies: Option<Copies>,
+}
+
+/// Copies of memory by all processors at once, pass after pass.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Copies {
+    pub threads: u32,
+    /// Read and written in a pass, all threads together.
+    pub pass_bytes: u64,
+    pub pass_ns: Vec<u64>,
 }
 
 /// The last line of a run that ended in order.

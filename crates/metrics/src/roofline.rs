@@ -23,6 +23,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::bandwidth;
 use crate::chips::{self, Peaks, Sourced};
 use crate::store::Record;
 use crate::summary::Summary;
@@ -175,7 +176,15 @@ impl Share {
 pub fn roofline(record: &Record, summary: &Summary) -> Roofline {
     let config = &record.start.config;
     let peaks = peaks(record);
-    let measured_bandwidth = None;
+    let mut copies = record
+        .states
+        .iter()
+        .filter_map(|state| state.copies.as_ref());
+    // What processors copy says nothing of a GPU's memory.
+    let measured_bandwidth = copies
+        .next_back()
+        .filter(|_| config.device == "cpu")
+        .and_then(bandwidth::fastest);
     let mut uses = Vec::new();
     let mut add = |work, resource, rate: Option<f64>, per_token: f64| {
         let Some(tokens_per_second) = rate else {

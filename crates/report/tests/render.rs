@@ -79,6 +79,11 @@ fn a_run_that_slows_down() {
 }
 
 #[test]
+fn a_throttled_run() {
+    check("throttled", &throttled());
+}
+
+#[test]
 fn a_run_whose_level_shifts() {
     check("shifted", &shifted());
 }
@@ -208,6 +213,7 @@ fn every_judging_word_is_a_verdict_that_was_given() {
         complete(0),
         leaking(),
         slowing_down(),
+        throttled(),
         shifted(),
     ] {
         let given = verdicts(&summarize(&record));
@@ -837,6 +843,24 @@ fn leaking() -> Record {
 /// A run in which the steps of the end take 6 % more than those of the beginning.
 fn slowing_down() -> Record {
     timed(|iteration, step_ns| step_ns + step_ns * u64::from(iteration) * 6 / 30_000)
+}
+
+/// A run on a machine that gets too hot: from the middle on its clock goes down and up again.
+fn throttled() -> Record {
+    let mut record = timed(|iteration, step_ns| match iteration {
+        151.. => step_ns + step_ns * (6 + u64::from(iteration % 20) / 2) / 100,
+        _ => step_ns,
+    });
+    let at_ns = record.end.as_ref().map_or(0, |end| end.wall_ns);
+    for (thermal_state, at_ns) in [(0, 0), (2, at_ns)] {
+        record.states.push(MachineState {
+            at_ns,
+            thermal_state: Some(thermal_state),
+            power_source: Some("ac".to_owned()),
+            ..MachineState::default()
+        });
+    }
+    record
 }
 
 /// A run in which the steps take 8 % more from iteration 201 on.

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    num::NonZero,
     path::{Path, PathBuf},
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
@@ -11,10 +12,13 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    bandwidth,
     footprint::FootprintReader,
     machine,
     measure::{self, Clock, Outcome, SystemClock},
-    record::{self, End, Event, Finish, Member, Phase, PhaseKind, Start, Status},
+    record::{
+        self, Copies, End, Event, Finish, MachineState, Member, Phase, PhaseKind, Start, Status,
+    },
     store::{self, Writer},
     summary::summarize,
 };
@@ -234,7 +238,7 @@ impl<'a> Run<'a> {
     }
 
     fn measure(&mut self, dir: &Path) -> anyhow::Result<Ending> {
-        self.state()?;
+        self.state(None)?;
         let mut training = self.training.take().context("a run is measured once")?;
         self.progress.phase("compiling");
         self.phase(PhaseKind::Compile, || {
@@ -372,7 +376,11 @@ impl<'a> Run<'a> {
             Ending::Interrupted(reason) => (Status::Interrupted, Some(reason.clone())),
             Ending::Failed(reason) => (Status::Failed, Some(reason.clone())),
         };
-        let recorded = self.state().and_then(|()| {
+        let copied = match ending {
+            Ending::Complete if self.config.device == "cpu" => self.copy_memory(),
+            _ => Ok(None),
+        };
+        let recorded = copied.and_then(|copies| self.state(copies)).and_then(|()| {
             self.writer.append(&Event::End(End {
                 status,
                 reason,
@@ -388,9 +396,24 @@ impl<'a> Run<'a> {
     }
 
     /// Records the machine's state of this moment.
-    fn state(&mut self) -> anyhow::Result<()> {
-        let state = machine::state(self.clock.now_ns(), &mut self.footprint);
+    fn state(&mut self, copies: Option<Copies>) -> anyhow::Result<()> {
+        let state = MachineState {
+            copies,
+            ..machine::state(self.clock.now_ns(), &mut self.footprint)
+        };
         Ok(self.writer.append(&Event::MachineState(state))?)
+    }
+
+    /// Measures the memory's bandwidth, after everything else so that it is in nobody's way.
+    fn copy_memory(&mut self) -> anyhow::Result<Option<Copies>> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let mut clock = self.clock;
+        let mut copies = None;
+        self.phase(PhaseKind::Setup, || {
+            copies = bandwidth::probe(threads, &mut clock);
+            Ok(())
+        })?;
+        Ok(copies)
     }
 
     /// Does and records a phase.

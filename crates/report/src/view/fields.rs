@@ -240,6 +240,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "load average over one minute, in thousandths",
     ),
     (
+        "machine_state.copies",
+        "copies of memory by all processors at once",
+    ),
+    (
         "machine_state.energy_uj",
         "energy counters by rail, in microjoules",
     ),

@@ -55,6 +55,12 @@ pub(crate) fn roofline_section(roofline: &Roofline) -> String {
          trainable one; attention to earlier tokens is left out. All costs are lower bounds, and so \
          are the shares. Training counts padded tokens, which the device works through as well.",
     );
+    if roofline.measured_bandwidth.is_some() {
+        text.push_str(
+            " The measured bandwidth is that of copying memory with all processors at once. Weights \
+             that fit a cache can be read faster than that.",
+        );
+    }
     text
 }
 
