@@ -61,6 +61,14 @@ pub struct Level {
     pub robust_cv: Option<f64>,
 }
 
+impl Level {
+    /// Width of the middle 90 %, in standard deviations of a normal distribution: in the unit of
+    /// the samples.
+    pub fn spread(&self) -> f64 {
+        (self.p95 - self.p05) / NORMAL_90
+    }
+}
+
 /// Change along a straight line.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Trend {
@@ -177,7 +185,7 @@ pub fn judge(samples: &[u64], rules: &SteadinessRules) -> Steadiness {
 
 fn has_level(level: &Level, rules: &SteadinessRules) -> bool {
     // Not the robust CV, which overlooks a second level that holds for a third of the run.
-    (level.p95 - level.p05) / NORMAL_90 <= rules.largest_spread * level.median.value
+    level.spread() <= rules.largest_spread * level.median.value
         && level.median.interval.is_some_and(|(low, high)| {
             (high - low) / 2.0 <= rules.level_precision * level.median.value
         })

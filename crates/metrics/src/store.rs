@@ -168,7 +168,7 @@ impl Record {
             .phases
             .iter()
             .map(|it| it.start_ns.saturating_add(it.wall_ns));
-        let iterations = self.iterations.last().map(Iteration::end_ns);
+        let iterations = self.iterations.iter().map(Iteration::end_ns);
         let generations = self
             .generations
             .iter()

@@ -9,9 +9,7 @@ use serde::Serialize;
 use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
 use crate::quality::{self, Quality, Why};
-use crate::record::{
-    End, Finish, Generation, Iteration, MachineState, Phase, PhaseKind, Status, WindowSpec,
-};
+use crate::record::{End, Finish, Generation, Iteration, PhaseKind, Status, WindowSpec};
 use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
 use crate::steadiness::{self, Level, Steadiness};
@@ -351,7 +349,7 @@ fn training(iterations: &[Iteration]) -> Option<Training> {
     let (first, last) = (iterations.first()?, iterations.last()?);
     let steps: Vec<u64> = iterations.iter().map(|it| it.step_ns).collect();
     let step_ns = total(steps.iter().copied());
-    let wall_ns = iteration_end(last).saturating_sub(first.start_ns);
+    let wall_ns = last.end_ns().saturating_sub(first.start_ns);
     let tokens = |count: fn(&Iteration) -> u32| {
         let total = total(iterations.iter().map(|it| u64::from(count(it))));
         Tokens {
@@ -462,7 +460,7 @@ fn readings(values: impl Iterator<Item = u64>) -> Option<Readings> {
 fn budget(record: &Record) -> Budget {
     let wall_ns = match &record.end {
         Some(end) => end.wall_ns,
-        None => latest_ns(record),
+        None => record.latest_ns(),
     };
     let phase = |kind: PhaseKind| {
         let times: Vec<u64> = record
@@ -517,32 +515,6 @@ fn budget(record: &Record) -> Budget {
     }
 }
 
-/// End of the latest event, the best lower bound of the wall time of a run that was cut off.
-fn latest_ns(record: &Record) -> u64 {
-    let phases = record.phases.iter().map(phase_end);
-    let iterations = record.iterations.iter().map(iteration_end);
-    let generations = record.generations.iter().map(generation_end);
-    let states = record.states.iter().map(|state: &MachineState| state.at_ns);
-    phases
-        .chain(iterations)
-        .chain(generations)
-        .chain(states)
-        .max()
-        .unwrap_or(0)
-}
-
-fn phase_end(phase: &Phase) -> u64 {
-    phase.start_ns.saturating_add(phase.wall_ns)
-}
-
-fn iteration_end(iteration: &Iteration) -> u64 {
-    total([iteration.start_ns, iteration.data_ns, iteration.step_ns].into_iter())
-}
-
-fn generation_end(generation: &Generation) -> u64 {
-    generation.start_ns.saturating_add(generation.wall_ns)
-}
-
 /// MLX sets the peak to 0 when it is reset, not to the memory in use, so that until the next
 /// allocation the peak lies below the active bytes.
 fn peak(peak_bytes: u64, active_bytes: u64) -> u64 {
@@ -563,7 +535,7 @@ fn total(values: impl Iterator<Item = u64>) -> u64 {
 mod tests {
     use super::*;
     use crate::random::Generator;
-    use crate::record::End;
+    use crate::record::{End, MachineState, Phase};
     use crate::store;
     use crate::synthetic::{Fault, Series, series};
     use crate::testing;

@@ -70,7 +70,7 @@ fn level_rows(judged: &Steadiness, level: &Level, rules: &SteadinessRules) -> Ve
     let interval = format!("with its {} interval", percent(rules.confidence));
     let share = |share: Option<f64>| share.shown(|share| units::share(share, 1.0));
     let of_median = |x: f64| (level.median.value > 0.0).then(|| x / level.median.value);
-    let spread = of_median((level.p95 - level.p05) / NORMAL_90);
+    let spread = of_median(level.spread());
     let precision = level
         .median
         .interval
@@ -287,9 +287,6 @@ pub(super) fn marks(record: &Record, summary: &Summary) -> Marks {
             .and_then(|judged| iteration(judged.shift?.at)),
     }
 }
-
-/// Width of the middle 90 % of a normal distribution in standard deviations.
-const NORMAL_90: f64 = 3.289_707_253_902_945;
 
 /// In milliseconds, without the unit, for a column of them.
 fn milliseconds(ns: Estimate) -> String {
