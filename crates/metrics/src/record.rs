@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 /// Version of the record format.
 ///
@@ -141,6 +141,9 @@ pub struct Mlx {
     pub library_sha256: Option<String>,
     /// Which BLAS serves the CPU back end, where that is known.
     pub blas: Option<String>,
+    /// The environment variables `MLX_*` that were in force, by name.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The machine, in fields that do not change while it runs.
@@ -184,6 +187,9 @@ pub struct Config {
     pub lora: Lora,
     /// Whether the whole training step was compiled by MLX.
     pub compile: bool,
+    /// Whether compiling made kernels of element-wise operations; null in records before 1.2.
+    #[serde(default)]
+    pub fused_kernels: Option<bool>,
     /// Whether MLX's buffer cache was cleared after every step.
     pub clear_cache: bool,
     pub windows: Vec<WindowSpec>,

@@ -706,6 +706,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             working_set_bytes: None,
             library_sha256: Some("ab".repeat(32)),
             blas: Some("OpenBLAS 0.3.30".to_owned()),
+            variables: Default::default(),
         },
         machine: Machine {
             os: "Linux".to_owned(),
@@ -746,6 +747,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
                 targets: vec!["self_attn.q_proj".to_owned(), "self_attn.v_proj".to_owned()],
             },
             compile: true,
+            fused_kernels: None,
             clear_cache: false,
             windows: vec![
                 WindowSpec {

@@ -167,6 +167,9 @@ impl<'a> Run<'a> {
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
         let compile = plan.compiles(device);
+        if plan.fuses_kernels(device) {
+            model::mlx::fuse_kernels();
+        }
         let config = config(plan, &adapters, device, compile);
         let options = StepOptions {
             compile,
@@ -520,6 +523,7 @@ pub(crate) fn config(
             targets: adapters.modules().to_vec(),
         },
         compile,
+        fused_kernels: Some(plan.fuses_kernels(device)),
         clear_cache: plan.clear_cache,
         windows: plan.windows.clone(),
         generation: plan.generation.clone(),

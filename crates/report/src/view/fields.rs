@@ -88,6 +88,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     ("start.mlx.library_sha256", "hash of the MLX library"),
     ("start.mlx.blas", "BLAS of the CPU back end"),
+    (
+        "start.mlx.variables",
+        "environment variables that told MLX how to run",
+    ),
     ("start.machine.os", "operating system"),
     ("start.machine.os_version", "its version"),
     ("start.machine.kernel", "version of the kernel"),
@@ -130,6 +134,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "start.config.compile",
         "whether MLX compiled the whole step",
+    ),
+    (
+        "start.config.fused_kernels",
+        "whether compiling made kernels of element-wise operations",
     ),
     (
         "start.config.clear_cache",
