@@ -161,6 +161,15 @@ pub(crate) struct SetArgs {
         requires = "repeats"
     )]
     cool_down_limit: Option<u32>,
+    /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
+    /// each compiles all of them anew.
+    #[arg(
+        long,
+        help_heading = "Repeats",
+        requires = "repeats",
+        conflicts_with = "noise"
+    )]
+    pub(crate) cold: bool,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -176,7 +185,7 @@ const COOL_DOWN_LIMIT: u32 = 300;
 impl SetArgs {
     /// Whether fresh processes are to be started, rather than this one be measured.
     pub(crate) fn is_set(&self) -> bool {
-        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty()
+        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty() || self.cold
     }
 
     pub(crate) fn cool_down_limit(&self) -> Duration {
@@ -236,6 +245,10 @@ pub(crate) struct VersusArgs {
     /// Longest wait for the machine before each process [default: 300].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) cool_down_limit: Option<u32>,
+    /// Give every timed process empty folders for the kernels that MLX, CUDA and PyTorch compile,
+    /// so that each compiles all of them anew.
+    #[arg(long)]
+    pub(crate) cold: bool,
     #[command(flatten)]
     pub(crate) options: Options,
 }

@@ -25,7 +25,7 @@ use crate::record::{
 use crate::rules::Rules;
 use crate::steadiness;
 use crate::store::{self, ReadError, Record};
-use crate::summary::RunStatus;
+use crate::summary::{self, RunStatus};
 
 /// Windows a process gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -49,10 +49,13 @@ pub enum MetricKind {
     PeakMemory,
     /// Largest process footprint that was read, in bytes.
     Footprint,
+    /// From just before the process was started to the end of its tenth step, in nanoseconds.
+    #[serde(rename = "time_to_step_10")]
+    TimeToStep10,
 }
 
 impl MetricKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StepTime,
         Self::StepP95,
         Self::IterationWall,
@@ -60,6 +63,7 @@ impl MetricKind {
         Self::TokenTime,
         Self::PeakMemory,
         Self::Footprint,
+        Self::TimeToStep10,
     ];
 
     /// As it stands in JSON and in a noise floor.
@@ -72,6 +76,7 @@ impl MetricKind {
             Self::TokenTime => "token_time",
             Self::PeakMemory => "peak_memory",
             Self::Footprint => "footprint",
+            Self::TimeToStep10 => "time_to_step_10",
         }
     }
 
@@ -527,6 +532,10 @@ fn measured(record: &Record) -> BTreeMap<MetricKind, Run> {
         (
             MetricKind::Footprint,
             footprints.max().map(|bytes| alone(bytes as f64)),
+        ),
+        (
+            MetricKind::TimeToStep10,
+            summary::time_to_step_10_ns(record).map(|ns| alone(ns as f64)),
         ),
     ];
     let positive = |value: &f64| value.is_finite() && *value > 0.0;

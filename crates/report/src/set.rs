@@ -210,6 +210,7 @@ pub fn name(metric: MetricKind) -> &'static str {
         MetricKind::TokenTime => "time per token",
         MetricKind::PeakMemory => "peak memory",
         MetricKind::Footprint => "process footprint",
+        MetricKind::TimeToStep10 => "time to step 10",
     }
 }
 

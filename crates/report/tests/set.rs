@@ -35,6 +35,7 @@ fn process(folder: &str, truth: &Truth, arm: &str, number: u32, repeat: u32) -> 
         waited_ns: 1_500_000_000,
         unmet: Vec::new(),
         unread: vec!["temperature".to_owned()],
+        empty_caches: None,
     });
     let mut text = String::new();
     let mut add = |event: &Event| {

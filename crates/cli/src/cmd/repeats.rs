@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -28,6 +28,7 @@ use model::load::EMBEDDED;
 use report::{set as words, units};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{noise, run as single};
 use crate::{
@@ -42,6 +43,21 @@ const ONLY_ARM: &str = "run";
 
 /// Folder of the arms' merged settings, within that of the set.
 const ARMS: &str = "arms";
+
+/// Environment variable in which a process is told when it was started: nanoseconds since the Unix
+/// epoch, read from the wall clock just before.
+pub(crate) const LAUNCHED: &str = "LFMARK_LAUNCHED_UNIX_NS";
+
+/// Environment variables of the folders that compiled kernels are kept in: by MLX's CPU back end
+/// under the folder of temporary files, by its CUDA back end, by CUDA's driver, and by the two
+/// compilers of PyTorch. Metal has none.
+const CACHES: [&str; 5] = [
+    "TMPDIR",
+    "MLX_PTX_CACHE_DIR",
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+];
 
 pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Result<(), Failure> {
     args.presentation.check_set()?;
@@ -64,6 +80,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         arms,
         repeats,
         cool_down_limit,
+        cold: args.set.cold,
         dir: &dir,
     };
     let ending = measure(plan, output, clock, &mut |first| match &given {
@@ -78,6 +95,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     if set.arms.len() > 1 {
         let floor = match given {
             Some(noise) => Some(noise),
+            // Floors are measured with the caches as they are.
+            None if args.set.cold => None,
             None => set
                 .complete()
                 .next()
@@ -214,6 +233,8 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) arms: Vec<Arm>,
     pub(crate) repeats: u32,
     pub(crate) cool_down_limit: Duration,
+    /// Whether every process gets empty folders for what is compiled.
+    pub(crate) cold: bool,
     pub(crate) dir: &'a Path,
 }
 
@@ -302,8 +323,14 @@ pub(crate) fn measure(
             waited_ns: waited.ns,
             unread: waited.readings.unread(),
             unmet: waited.unmet,
+            empty_caches: plan.cold.then(|| CACHES.map(str::to_owned).into()),
         };
         let mut command = Command::new(program);
+        // Kept until the process has ended.
+        let caches = plan.cold.then(empty_caches).transpose()?;
+        if let Some(caches) = &caches {
+            command.envs(CACHES.map(|name| (name, caches.path().join(name))));
+        }
         command
             .args(["run", "--config"])
             .arg(&configs[arm])
@@ -334,6 +361,16 @@ pub(crate) fn measure(
         }
     }
     Ok(Ending::Complete)
+}
+
+/// A folder with an empty one in it for each of [`CACHES`], which goes when it is dropped.
+fn empty_caches() -> anyhow::Result<TempDir> {
+    let folder = tempfile::tempdir().context("cannot create a folder for empty caches")?;
+    for name in CACHES {
+        let cache = folder.path().join(name);
+        fs::create_dir(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    }
+    Ok(folder)
 }
 
 /// Creates the folder of a set, which must hold nothing yet.
@@ -401,6 +438,8 @@ impl Stop {
         // What it prints of its result is derived from its record, as is all that is printed here.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let cannot = || format!("cannot start {program}");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        command.env(LAUNCHED, now.unwrap_or_default().as_nanos().to_string());
         let mut child = command.spawn().with_context(cannot)?;
         {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         waited_ns: 0,
         unmet: Vec::new(),
         unread: vec!["temperature".to_owned()],
+        empty_caches: None,
     });
     start.config.iterations = 40;
     let iterations = (1..=40_u32).map(|n| Iteration {
