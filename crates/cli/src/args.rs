@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use metrics::{measure::SystemClock, record::Member};
+use metrics::{measure::SystemClock, record::Member, sets::Unmeasured};
 use report::Template;
 
 use crate::{
@@ -170,6 +170,9 @@ pub(crate) struct SetArgs {
         conflicts_with = "noise"
     )]
     pub(crate) cold: bool,
+    /// Arms that could not be measured, for the report; given by `lfmark versus`.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
+    pub(crate) unmeasured: Option<UnmeasuredArms>,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -177,6 +180,15 @@ pub(crate) struct SetArgs {
 
 fn member(json: &str) -> Result<Member, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+/// In a type of its own, since of a list of values each would be read by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct UnmeasuredArms(pub(crate) Vec<Unmeasured>);
+
+fn unmeasured(json: &str) -> Result<UnmeasuredArms, String> {
+    let arms = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(UnmeasuredArms(arms))
 }
 
 /// Longest wait for the machine, in seconds, where none is given.

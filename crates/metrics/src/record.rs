@@ -73,6 +73,19 @@ pub struct Start {
     pub launch_ns: Option<u64>,
 }
 
+/// Name of this program.
+pub const LFMARK: &str = "lfmark";
+
+impl Start {
+    /// The program that did the work, with its version.
+    pub fn program(&self) -> (&str, &str) {
+        match &self.engine {
+            None => (LFMARK, &self.lfmark.version),
+            Some(engine) => (&engine.name, &engine.version),
+        }
+    }
+}
+
 /// Another program, at work that `lfmark export` wrote.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Engine {

@@ -21,7 +21,7 @@ use metrics::{
     noise::{FILE_NAME, Key, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,
-    sets::{self, Process, Set, SetError, Summary},
+    sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
 };
 use model::load::EMBEDDED;
@@ -81,6 +81,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         repeats,
         cool_down_limit,
         cold: args.set.cold,
+        unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
         dir: &dir,
     };
     let ending = measure(plan, output, clock, &mut |first| match &given {
@@ -235,6 +236,7 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) cool_down_limit: Duration,
     /// Whether every process gets empty folders for what is compiled.
     pub(crate) cold: bool,
+    pub(crate) unmeasured: Vec<Unmeasured>,
     pub(crate) dir: &'a Path,
 }
 
@@ -276,6 +278,11 @@ pub(crate) fn measure(
     let mut configs = Vec::new();
     for arm in &plan.arms {
         configs.push(write_settings(arm, plan.dir)?);
+    }
+    if !plan.unmeasured.is_empty() {
+        let path = plan.dir.join(UNMEASURED);
+        fs::write(&path, Unmeasured::text(&plan.unmeasured))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let stop = Stop::on_ctrl_c()?;
     let schedule = schedule(plan.arms.len(), plan.repeats);
@@ -485,7 +492,7 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
             "{} against {}: {}{why}",
             compared.candidate,
             compared.baseline,
-            verdict.word()
+            words::verdict(compared)
         ));
         lines.extend(compared.comparison.metrics.iter().map(|metric| {
             format!(
@@ -493,10 +500,26 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
                 words::named(&metric.name),
                 words::change(metric.change),
                 words::percent(metric.threshold),
-                metric.verdict.word()
+                compared.word(metric)
             )
         }));
+        if compared.different_programs {
+            lines.extend(compared.ratios.iter().map(|ratio| {
+                format!(
+                    "  {:<46} {:>10}  {}",
+                    words::figure(ratio.figure),
+                    words::ratio(ratio.ratio),
+                    words::ratio_interval(ratio.interval)
+                )
+            }));
+        }
     }
+    lines.extend(
+        summary
+            .unmeasured
+            .iter()
+            .map(|arm| format!("{}: not measured ({})", arm.arm, arm.why)),
+    );
     if let [arm] = &summary.arms[..] {
         let runs = units::count(arm.runs as u64);
         let head = format!("99 % A/A ({runs}+{runs})");
