@@ -157,7 +157,7 @@ pub struct Word {
 }
 
 /// Every word that a report may judge with, in the order of the verdicts.
-pub const WORDS: [Word; 22] = {
+pub const WORDS: [Word; 18] = {
     const fn word(group: Group, word: &'static str, rule: &'static str) -> Word {
         Word { group, word, rule }
     }
@@ -234,26 +234,6 @@ pub const WORDS: [Word; 22] = {
              the larger of `practical` and this machine's noise",
         ),
         word(Comparison, "improved", "the same for the better"),
-        word(
-            Comparison,
-            "slower",
-            "what \"regressed\" is for a time, between different programs",
-        ),
-        word(
-            Comparison,
-            "faster",
-            "what \"improved\" is for a time, between different programs",
-        ),
-        word(
-            Comparison,
-            "more",
-            "what \"regressed\" is for memory, between different programs",
-        ),
-        word(
-            Comparison,
-            "less",
-            "what \"improved\" is for memory, between different programs",
-        ),
         word(
             Comparison,
             "equivalent",

@@ -484,7 +484,8 @@ impl Set {
 }
 
 impl ArmComparison {
-    /// The word for one metric's verdict, as [`crate::rules::WORDS`] has it.
+    /// The word for one metric's verdict: as [`crate::rules::WORDS`] has it, but that no program
+    /// is another one for the worse or the better.
     pub fn word(&self, metric: &MetricComparison) -> &'static str {
         let kind = MetricKind::named(&metric.name);
         let memory = kind.is_some_and(MetricKind::is_memory);

@@ -13,19 +13,19 @@ use crate::units::{self, NOT_MEASURED};
 /// A figure as a reader calls it.
 pub fn figure(figure: Figure) -> String {
     match figure {
-        Figure::IterationRate => "training (it/s)".to_owned(),
-        Figure::TokenRate => "training (tokens/s)".to_owned(),
+        Figure::IterationRate => "Training (it/s)".to_owned(),
+        Figure::TokenRate => "Training (tokens/s)".to_owned(),
         Figure::DecodeRate {
             prompt,
             prompt_tokens,
             generated_tokens,
         } => format!(
-            "generation (tokens/s): prompt {prompt}, {} tokens after {}",
+            "Generation (tokens/s), prompt {prompt}: {} tokens after {}",
             units::count(generated_tokens.into()),
             units::count(prompt_tokens.into())
         ),
-        Figure::TimeToStep10 => "process start to end of step 10".to_owned(),
-        Figure::PeakMemory => "peak memory".to_owned(),
+        Figure::TimeToStep10 => "Process start to end of step 10".to_owned(),
+        Figure::PeakMemory => "Peak memory".to_owned(),
     }
 }
 
