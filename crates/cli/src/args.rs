@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use metrics::{measure::SystemClock, record::Member};
+use metrics::{measure::SystemClock, record::Member, sets::Unmeasured};
 use report::Template;
 
 use crate::{
@@ -161,6 +161,18 @@ pub(crate) struct SetArgs {
         requires = "repeats"
     )]
     cool_down_limit: Option<u32>,
+    /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
+    /// each compiles all of them anew.
+    #[arg(
+        long,
+        help_heading = "Repeats",
+        requires = "repeats",
+        conflicts_with = "noise"
+    )]
+    pub(crate) cold: bool,
+    /// Arms that could not be measured, for the report; given by `lfmark versus`.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
+    pub(crate) unmeasured: Option<UnmeasuredArms>,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -170,13 +182,22 @@ fn member(json: &str) -> Result<Member, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
+/// In a type of its own, since of a list of values each would be read by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct UnmeasuredArms(pub(crate) Vec<Unmeasured>);
+
+fn unmeasured(json: &str) -> Result<UnmeasuredArms, String> {
+    let arms = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(UnmeasuredArms(arms))
+}
+
 /// Longest wait for the machine, in seconds, where none is given.
 const COOL_DOWN_LIMIT: u32 = 300;
 
 impl SetArgs {
     /// Whether fresh processes are to be started, rather than this one be measured.
     pub(crate) fn is_set(&self) -> bool {
-        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty()
+        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty() || self.cold
     }
 
     pub(crate) fn cool_down_limit(&self) -> Duration {
@@ -236,6 +257,10 @@ pub(crate) struct VersusArgs {
     /// Longest wait for the machine before each process [default: 300].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) cool_down_limit: Option<u32>,
+    /// Give every timed process empty folders for the kernels that MLX, CUDA and PyTorch compile,
+    /// so that each compiles all of them anew.
+    #[arg(long)]
+    pub(crate) cold: bool,
     #[command(flatten)]
     pub(crate) options: Options,
 }

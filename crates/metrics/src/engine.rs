@@ -234,6 +234,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         rules: Some(Rules::default()),
         member: None,
         engine: None,
+        launch_ns: None,
     }
 }
 

@@ -67,6 +67,23 @@ pub struct Start {
     pub member: Option<Member>,
     /// The program that did the work in lfmark's place; null where that was lfmark.
     pub engine: Option<Engine>,
+    /// By the wall clock, from just before the process was started until the instant from which
+    /// the times of this record count; null for a run by itself, which nobody can say it of, and
+    /// in records before schema 1.2.
+    pub launch_ns: Option<u64>,
+}
+
+/// Name of this program.
+pub const LFMARK: &str = "lfmark";
+
+impl Start {
+    /// The program that did the work, with its version.
+    pub fn program(&self) -> (&str, &str) {
+        match &self.engine {
+            None => (LFMARK, &self.lfmark.version),
+            Some(engine) => (&engine.name, &engine.version),
+        }
+    }
 }
 
 /// Another program, at work that `lfmark export` wrote.
@@ -99,6 +116,10 @@ pub struct Member {
     /// What could not be read during the wait, and so was no condition.
     #[serde(default)]
     pub unread: Vec<String>,
+    /// Environment variables that named an empty folder each, made for this process, to keep
+    /// compiled kernels in; null where the caches were left as they were.
+    #[serde(default)]
+    pub empty_caches: Option<Vec<String>>,
 }
 
 /// The build of lfmark that ran.

@@ -173,6 +173,7 @@ impl Plant {
                         waited_ns: 0,
                         unmet: Vec::new(),
                         unread: Vec::new(),
+                        empty_caches: None,
                     }),
                     ..engine::start(&folder, truth.iterations)
                 };

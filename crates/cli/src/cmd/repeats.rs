@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -21,13 +21,14 @@ use metrics::{
     noise::{FILE_NAME, Key, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,
-    sets::{self, Process, Set, SetError, Summary},
+    sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{noise, run as single};
 use crate::{
@@ -42,6 +43,21 @@ const ONLY_ARM: &str = "run";
 
 /// Folder of the arms' merged settings, within that of the set.
 const ARMS: &str = "arms";
+
+/// Environment variable in which a process is told when it was started: nanoseconds since the Unix
+/// epoch, read from the wall clock just before.
+pub(crate) const LAUNCHED: &str = "LFMARK_LAUNCHED_UNIX_NS";
+
+/// Environment variables of the folders that compiled kernels are kept in: by MLX's CPU back end
+/// under the folder of temporary files, by its CUDA back end, by CUDA's driver, and by the two
+/// compilers of PyTorch. Metal has none.
+const CACHES: [&str; 5] = [
+    "TMPDIR",
+    "MLX_PTX_CACHE_DIR",
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+];
 
 pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Result<(), Failure> {
     args.presentation.check_set()?;
@@ -64,6 +80,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         arms,
         repeats,
         cool_down_limit,
+        cold: args.set.cold,
+        unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
         dir: &dir,
     };
     let ending = measure(plan, output, clock, &mut |first| match &given {
@@ -78,6 +96,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     if set.arms.len() > 1 {
         let floor = match given {
             Some(noise) => Some(noise),
+            // Floors are measured with the caches as they are.
+            None if args.set.cold => None,
             None => set
                 .complete()
                 .next()
@@ -214,6 +234,9 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) arms: Vec<Arm>,
     pub(crate) repeats: u32,
     pub(crate) cool_down_limit: Duration,
+    /// Whether every process gets empty folders for what is compiled.
+    pub(crate) cold: bool,
+    pub(crate) unmeasured: Vec<Unmeasured>,
     pub(crate) dir: &'a Path,
 }
 
@@ -255,6 +278,11 @@ pub(crate) fn measure(
     let mut configs = Vec::new();
     for arm in &plan.arms {
         configs.push(write_settings(arm, plan.dir)?);
+    }
+    if !plan.unmeasured.is_empty() {
+        let path = plan.dir.join(UNMEASURED);
+        fs::write(&path, Unmeasured::text(&plan.unmeasured))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let stop = Stop::on_ctrl_c()?;
     let schedule = schedule(plan.arms.len(), plan.repeats);
@@ -302,8 +330,14 @@ pub(crate) fn measure(
             waited_ns: waited.ns,
             unread: waited.readings.unread(),
             unmet: waited.unmet,
+            empty_caches: plan.cold.then(|| CACHES.map(str::to_owned).into()),
         };
         let mut command = Command::new(program);
+        // Kept until the process has ended.
+        let caches = plan.cold.then(empty_caches).transpose()?;
+        if let Some(caches) = &caches {
+            command.envs(CACHES.map(|name| (name, caches.path().join(name))));
+        }
         command
             .args(["run", "--config"])
             .arg(&configs[arm])
@@ -334,6 +368,16 @@ pub(crate) fn measure(
         }
     }
     Ok(Ending::Complete)
+}
+
+/// A folder with an empty one in it for each of [`CACHES`], which goes when it is dropped.
+fn empty_caches() -> anyhow::Result<TempDir> {
+    let folder = tempfile::tempdir().context("cannot create a folder for empty caches")?;
+    for name in CACHES {
+        let cache = folder.path().join(name);
+        fs::create_dir(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    }
+    Ok(folder)
 }
 
 /// Creates the folder of a set, which must hold nothing yet.
@@ -401,6 +445,8 @@ impl Stop {
         // What it prints of its result is derived from its record, as is all that is printed here.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let cannot = || format!("cannot start {program}");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        command.env(LAUNCHED, now.unwrap_or_default().as_nanos().to_string());
         let mut child = command.spawn().with_context(cannot)?;
         {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -446,7 +492,7 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
             "{} against {}: {}{why}",
             compared.candidate,
             compared.baseline,
-            verdict.word()
+            words::verdict(compared)
         ));
         lines.extend(compared.comparison.metrics.iter().map(|metric| {
             format!(
@@ -454,10 +500,26 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
                 words::named(&metric.name),
                 words::change(metric.change),
                 words::percent(metric.threshold),
-                metric.verdict.word()
+                compared.word(metric)
             )
         }));
+        if compared.different_programs {
+            lines.extend(compared.ratios.iter().map(|ratio| {
+                format!(
+                    "  {:<46} {:>10}  {}",
+                    words::figure(ratio.figure),
+                    words::ratio(ratio.ratio),
+                    words::ratio_interval(ratio.interval)
+                )
+            }));
+        }
     }
+    lines.extend(
+        summary
+            .unmeasured
+            .iter()
+            .map(|arm| format!("{}: not measured ({})", arm.arm, arm.why)),
+    );
     if let [arm] = &summary.arms[..] {
         let runs = units::count(arm.runs as u64);
         let head = format!("99 % A/A ({runs}+{runs})");

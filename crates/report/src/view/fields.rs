@@ -55,6 +55,11 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "start.started_unix_ms",
         "wall clock at the start, in milliseconds since the Unix epoch",
     ),
+    (
+        "start.launch_ns",
+        "from just before the process was started to where its times count from; null for a run by \
+         itself",
+    ),
     ("start.lfmark.version", "version of lfmark"),
     ("start.lfmark.profile", "release or debug build"),
     ("start.lfmark.commit", "Git commit of the source"),
