@@ -4,6 +4,7 @@
 //! in their records, so its report is made from these alone, and can be made anew.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
@@ -152,6 +153,8 @@ pub(crate) struct Arm {
     name: String,
     /// The build of lfmark that it runs.
     program: PathBuf,
+    /// Environment variables that are set for it.
+    environment: BTreeMap<String, String>,
     settings: Options,
 }
 
@@ -162,11 +165,13 @@ impl Arm {
         Ok(Self {
             name: ONLY_ARM.to_owned(),
             program: this_program()?,
+            environment: BTreeMap::new(),
             settings,
         })
     }
 
-    /// An arm from its file: settings, which go before those of the command line, and the program.
+    /// An arm from its file: settings, which go before those of the command line, the program, and
+    /// its environment.
     fn read(path: &Path, others: &Options) -> Result<Self, Failure> {
         let usage = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -187,6 +192,10 @@ impl Arm {
             Some(toml::Value::String(program)) => PathBuf::from(program),
             Some(_) => return Err(usage("`program` is no text; name a file".to_owned())),
         };
+        let environment = match table.remove("environment") {
+            None => BTreeMap::new(),
+            Some(variables) => BTreeMap::deserialize(variables).map_err(toml)?,
+        };
         if program.components().count() > 1 && !program.is_file() {
             let program = program.display();
             return Err(usage(format!(
@@ -205,6 +214,7 @@ impl Arm {
         Ok(Self {
             name: name.into_owned(),
             program,
+            environment,
             settings,
         })
     }
@@ -296,7 +306,12 @@ pub(crate) fn measure(
     let mut unchecked = true;
     for (index, (arm, repeat)) in schedule.into_iter().enumerate() {
         let number = index + 1;
-        let Arm { name, program, .. } = &plan.arms[arm];
+        let Arm {
+            name,
+            program,
+            environment,
+            ..
+        } = &plan.arms[arm];
         let mut silent = output.quiet;
         let waited = readiness::wait(
             before,
@@ -333,6 +348,7 @@ pub(crate) fn measure(
             empty_caches: plan.cold.then(|| CACHES.map(str::to_owned).into()),
         };
         let mut command = Command::new(program);
+        command.envs(environment);
         // Kept until the process has ended.
         let caches = plan.cold.then(empty_caches).transpose()?;
         if let Some(caches) = &caches {

@@ -188,6 +188,12 @@ fn arms_are_checked_before_anything_runs() {
     check("b.toml", "program = 3\n", both, &["b.toml", "`program`"]);
     check(
         "b.toml",
+        "[environment]\nX = 3\n",
+        both,
+        &["b.toml", "string"],
+    );
+    check(
+        "b.toml",
         "program = \"./nowhere\"\n",
         both,
         &["b.toml", "nowhere", "no such file"],
@@ -221,11 +227,21 @@ fn arms_are_checked_before_anything_runs() {
 fn an_arm_can_be_another_program() {
     let folder = two_arms();
     let build = env!("CARGO_BIN_EXE_lfmark");
-    folder.write("b.toml", format!("program = \"{build}\"\nseed = 2\n"));
+    let arm =
+        format!("program = \"{build}\"\nseed = 2\n[environment]\nMLX_BFS_MAX_WIDTH = \"19\"\n");
+    folder.write("b.toml", arm);
     folder.ok(&format!(
         "run --repeats 1 --arm a.toml --arm b.toml {QUICK}"
     ));
     assert_eq!(runs(&folder), ["01-a", "02-b"]);
+    let width = |run: &str| {
+        let record = store::read(&folder.path(&format!("out/{run}"))).unwrap();
+        record.start.mlx.variables.get("MLX_BFS_MAX_WIDTH").cloned()
+    };
+    assert_eq!(
+        [width("01-a"), width("02-b")],
+        [None, Some("19".to_owned())]
+    );
     let report = folder.read("out/report.md");
     assert!(report.contains("b against a: inconclusive"), "{report}");
 
