@@ -229,6 +229,8 @@ fn mlx_lm_does_the_same_work() {
         ] {
             assert!(report.contains(part), "no `{part}` in:\n{report}");
         }
+        let alone = folder.read("out/runs/02-mlx-lm/report.md");
+        assert!(alone.contains("**The work was done by mlx-lm "), "{alone}");
         fs::remove_dir_all(folder.path("out")).unwrap();
     }
 }
