@@ -145,13 +145,12 @@ impl Unmeasured {
     fn parse(text: &str) -> Result<Vec<Self>, String> {
         let file: UnmeasuredFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let Schema { major, minor } = file.schema;
-        let readable = major == UNMEASURED_SCHEMA.major && minor <= UNMEASURED_SCHEMA.minor;
-        match readable {
-            true => Ok(file.arms),
-            false => Err(format!(
+        if major != UNMEASURED_SCHEMA.major || minor > UNMEASURED_SCHEMA.minor {
+            return Err(format!(
                 "this build does not read its schema {major}.{minor}"
-            )),
+            ));
         }
+        Ok(file.arms)
     }
 
     /// Those of a set's folder, and what had to be left out.

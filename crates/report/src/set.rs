@@ -28,9 +28,6 @@ const PROCESSES: &str = "processes.svg";
 /// What a cell says where a figure cannot be computed from so few runs.
 const NONE: &str = "none";
 
-/// `memory_source` of what counts as lfmark does.
-const MLX_COUNTERS: &str = "mlx";
-
 /// A change beyond this is only said to be beyond it.
 const LARGEST_CHANGE: f64 = 10.0;
 
@@ -221,18 +218,15 @@ impl Limits {
             metal_cache: !empty_caches(set).is_empty()
                 && any(|start| ["metal", "mps"].contains(&start.mlx.backend.as_str())),
             different_counters: {
-                let mut counters = set.processes.iter().map(|process| counter(&process.start));
+                let mut counters = set
+                    .processes
+                    .iter()
+                    .map(|process| view::memory_counter(&process.start));
                 let first = counters.next();
                 counters.any(|counter| Some(counter) != first)
             },
         }
     }
-}
-
-/// What counted a run's memory.
-fn counter(start: &Start) -> &str {
-    let engine = start.engine.as_ref();
-    engine.map_or(MLX_COUNTERS, |engine| &engine.memory_source)
 }
 
 fn title(set: &Set, summary: &Summary) -> String {

@@ -137,6 +137,9 @@ struct Overview {
     dtype: String,
     trainable: String,
     program: String,
+    /// Where that is not lfmark.
+    engine: Option<EngineView>,
+    uses_mlx: bool,
     mlx: String,
     backend: String,
     iterations: String,
@@ -214,10 +217,39 @@ pub(crate) fn device(start: &Start) -> String {
 }
 
 /// The program that did the work, with its version.
-fn program(start: &Start) -> String {
-    match &start.engine {
-        None => format!("lfmark {}", escape(&start.lfmark.version)),
-        Some(engine) => format!("{} {}", escape(&engine.name), escape(&engine.version)),
+pub(crate) fn program(start: &Start) -> String {
+    let (name, version) = start.program();
+    format!("{} {}", escape(name), escape(version))
+}
+
+/// Whether the work was done through MLX; the record of another program may say that it was not.
+pub(crate) fn uses_mlx(start: &Start) -> bool {
+    start.engine.is_none() || start.mlx.version != "not used"
+}
+
+/// What counted the memory that is called MLX's.
+pub(crate) fn memory_counter(start: &Start) -> &str {
+    let engine = start.engine.as_ref();
+    engine.map_or("mlx", |engine| &engine.memory_source)
+}
+
+/// A program in the place of lfmark.
+#[derive(Debug, Serialize)]
+struct EngineView {
+    program: String,
+    /// What counted its memory, where that was not MLX.
+    counter: Option<String>,
+}
+
+impl EngineView {
+    fn of(start: &Start) -> Option<Self> {
+        start.engine.as_ref().map(|_| Self {
+            program: program(start),
+            counter: match memory_counter(start) {
+                "mlx" => None,
+                other => Some(escape(other)),
+            },
+        })
     }
 }
 
@@ -228,6 +260,8 @@ fn overview(record: &Record, summary: &Summary) -> Overview {
         dtype: escape(&start.config.dtype),
         trainable: units::count(start.model.trainable_parameters),
         program: program(start),
+        engine: EngineView::of(start),
+        uses_mlx: uses_mlx(start),
         mlx: escape(&start.mlx.version),
         backend: escape(&start.mlx.backend),
         iterations: units::count(record.iterations.len() as u64),

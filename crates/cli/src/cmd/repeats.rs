@@ -24,6 +24,7 @@ use metrics::{
     record::Member,
     sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
+    summary::summarize,
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
@@ -374,6 +375,12 @@ pub(crate) fn measure(
                  what it recorded is in {}",
                 folder.display()
             )));
+        }
+        // Other programs write no report, and that of the set links to it.
+        if !folder.join(report::REPORT).exists() {
+            let record = store::read(&folder)?;
+            let presentation = Presentation::default();
+            output::write_report(&record, &summarize(&record), &presentation, &folder)?;
         }
         if unchecked {
             unchecked = false;
