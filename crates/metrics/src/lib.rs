@@ -54,6 +54,7 @@ pub mod readiness;
 pub mod record;
 pub mod roofline;
 pub mod rules;
+pub mod scaling;
 pub mod selftest;
 pub mod sets;
 pub mod simulation;
