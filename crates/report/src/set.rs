@@ -3,7 +3,9 @@
 use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
 use metrics::noise::{ARM_SIZES, Noise};
 use metrics::rules::{ComparisonRules, Group};
-use metrics::sets::{self, Arm, ArmComparison, LeftOut, MetricKind, Set, Summary};
+use metrics::sets::{
+    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, Set, Summary,
+};
 use metrics::summary::RunStatus;
 use serde::Serialize;
 use tera::{Context, Tera};
@@ -53,7 +55,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
     let has = |name: &str| charts.iter().any(|chart| chart.name == name);
     let view = View {
         title: title(set, &summary),
-        subject: Subject::of(set),
+        subject: Subject::of(&set.processes.iter().collect::<Vec<_>>()),
         comparisons: summary
             .comparisons
             .iter()
@@ -63,7 +65,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         settings: settings(&summary),
         arms: summary.arms.iter().map(arm).collect(),
         floor: noise.map(|noise| floor(noise, &summary)),
-        processes: processes(&summary),
+        processes: processes(&summary.processes),
         practical: percent(rules.comparison.practical),
         error_rate: percent(rules.comparison.error_rate),
         power: percent(rules.comparison.power),
@@ -86,7 +88,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         },
         changes_chart: has(CHANGES),
         processes_chart: has(PROCESSES),
-        limits: Limits::of(set),
+        limits: Limits::of(&set.processes.iter().collect::<Vec<_>>()),
     };
     let context = Context::from_serialize(&view)?;
     // Without automatic escaping, which is for HTML: every foreign string was escaped above.
@@ -126,7 +128,7 @@ struct View {
 
 /// What was measured on what, by the first run.
 #[derive(Serialize)]
-struct Subject {
+pub(crate) struct Subject {
     model: String,
     device: String,
     dtype: String,
@@ -141,8 +143,9 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(set: &Set) -> Option<Self> {
-        let start = &set.processes.first()?.start;
+    pub(crate) fn of(processes: &[&Process]) -> Option<Self> {
+        let start = &processes.first()?.start;
+        let complete = |process: &&&Process| process.status == RunStatus::Complete;
         Some(Self {
             model: escape(&start.model.name),
             device: view::device(start),
@@ -153,15 +156,15 @@ impl Subject {
             iterations: units::count(start.config.iterations.into()),
             batch_size: start.config.batch_size,
             started: units::utc(start.started_unix_ms),
-            processes: set.processes.len(),
-            complete: set.complete().count(),
+            processes: processes.len(),
+            complete: processes.iter().filter(complete).count(),
         })
     }
 }
 
 /// Facts of the records that bound what they can show.
 #[derive(Serialize)]
-struct Limits {
+pub(crate) struct Limits {
     debug_build: bool,
     dirty: bool,
     virtual_machine: bool,
@@ -169,9 +172,9 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(set: &Set) -> Self {
+    pub(crate) fn of(processes: &[&Process]) -> Self {
         let any = |fact: fn(&metrics::record::Start) -> bool| {
-            set.processes.iter().any(|process| fact(&process.start))
+            processes.iter().any(|process| fact(&process.start))
         };
         Self {
             debug_build: any(|start| start.lfmark.profile == "debug"),
@@ -538,9 +541,8 @@ fn settings(summary: &Summary) -> Option<String> {
 }
 
 /// Every process in the order of time.
-fn processes(summary: &Summary) -> String {
-    let rows: Vec<_> = summary
-        .processes
+pub(crate) fn processes(processes: &[ProcessSummary]) -> String {
+    let rows: Vec<_> = processes
         .iter()
         .map(|process| {
             let member = &process.member;
