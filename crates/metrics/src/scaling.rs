@@ -138,10 +138,11 @@ impl Line {
     }
 
     /// The work at which half of the cost is fixed (n½ of Hockney and Jesshope, Parallel
-    /// Computers 2, 1988, section 1.3.2); `None` where one of the two is not above 0.
+    /// Computers 2, 1988, section 1.3.2); `None` where the interval of one of the two reaches 0.
     pub fn half_work(&self) -> Option<f64> {
-        let (fixed, slope) = (self.fixed.value, self.slope.value);
-        (fixed > 0.0 && slope > 0.0).then(|| fixed / slope)
+        let positive = |it: &Coefficient| it.interval.0 > 0.0;
+        (positive(&self.fixed) && positive(&self.slope))
+            .then(|| self.fixed.value / self.slope.value)
     }
 }
 

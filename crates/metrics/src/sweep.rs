@@ -536,6 +536,8 @@ pub struct PointSummary {
     pub complete: usize,
     /// What [`Measure::Step`] or [`Measure::Token`] is fitted against.
     pub work: Option<f64>,
+    /// Tokens of a step of training, padding included.
+    pub step_tokens: Option<f64>,
     /// Of a step, or between tokens, in nanoseconds.
     pub time: Option<Spread>,
     pub first_token: Option<Spread>,
@@ -748,6 +750,7 @@ fn of_point(
         planned: sweep.plan.repeats as usize,
         complete: runs.len(),
         work: mean(&|sample| sample.value(measure, point).map(|(work, _)| work)),
+        step_tokens: mean(&|sample| sample.padded_tokens.filter(|_| trains)),
         tokens_per_second: time
             .zip(tokens)
             .map(|(time, tokens)| 1e9 * tokens / time.geometric_mean),

@@ -233,9 +233,7 @@ fn training_points(axis: Axis, points: &[PointSummary]) -> String {
             [
                 units::count(point.value.into()),
                 runs(point),
-                or_not_measured(point.work.filter(|_| axis != Axis::Threads), |work| {
-                    units::significant(work, 4)
-                }),
+                or_not_measured(point.step_tokens, work),
                 or_not_measured(time, |time| units::duration(time.geometric_mean as u64)),
                 time.and_then(|time| time.interval)
                     .map_or(NONE.to_owned(), between_times),
@@ -253,7 +251,7 @@ fn training_points(axis: Axis, points: &[PointSummary]) -> String {
         [
             (title(axis), Align::Right),
             ("Runs", Align::Right),
-            ("Work of a step", Align::Right),
+            ("Tokens of a step", Align::Right),
             ("Step", Align::Right),
             ("Interval", Align::Right),
             ("it/s", Align::Right),
@@ -274,7 +272,7 @@ fn generation_points(axis: Axis, points: &[PointSummary]) -> String {
             [
                 units::count(point.value.into()),
                 runs(point),
-                or_not_measured(point.work, |work| units::significant(work, 4)),
+                or_not_measured(point.work, work),
                 or_not_measured(time, |time| units::duration(time.geometric_mean as u64)),
                 time.and_then(|time| time.interval)
                     .map_or(NONE.to_owned(), between_times),
@@ -431,9 +429,9 @@ fn verdict(axis: Axis, fit: &Fit) -> String {
             )
         }
         Scaling::Fitted { linearity, .. } => match linearity {
-            Linearity::Line => "on the line".to_owned(),
+            Linearity::Line => "no departure from the line".to_owned(),
             Linearity::Departs { at: it, before } => format!(
-                "on the line up to {} {unit}s; **departs from the line at {}**, {}",
+                "no departure up to {} {unit}s; **departs from the line at {}**, {}",
                 work(before.range.1),
                 at(it),
                 by(it)
@@ -469,8 +467,7 @@ pub fn fit_in_words(axis: Axis, fit: &Fit) -> String {
 
 /// What the points and the cost models come to.
 fn sentences(axis: Axis, program: &ProgramSummary) -> Vec<String> {
-    let mut sentences = Vec::new();
-    sentences.extend(roofline(axis, &program.points));
+    let mut sentences = vec![roofline(axis, &program.points)];
     for fit in &program.fits {
         if matches!(axis, Axis::BatchSize | Axis::SequenceLength) && fit.measure == Measure::Step {
             sentences.extend(limit(fit, &program.points));
@@ -497,31 +494,35 @@ fn sentences(axis: Axis, program: &ProgramSummary) -> Vec<String> {
     sentences
 }
 
-/// Shares of what is specified, at their extremes.
-fn roofline(axis: Axis, points: &[PointSummary]) -> Option<String> {
-    let resource = if axis.trains() {
-        "arithmetic"
-    } else {
-        "bandwidth"
+/// Shares of what the device has, at their extremes: of what is specified, or else of the bandwidth
+/// that was measured.
+fn roofline(axis: Axis, points: &[PointSummary]) -> String {
+    let resource = match axis.trains() {
+        true => "arithmetic",
+        false => "bandwidth",
     };
-    let shares = points
-        .iter()
-        .filter_map(|point| Some((point.value, point.specified_share?)));
-    let most = shares.clone().max_by(|a, b| a.1.total_cmp(&b.1));
-    let least = shares.min_by(|a, b| a.1.total_cmp(&b.1));
-    let Some(((most_at, most), (least_at, least))) = most.zip(least) else {
-        return Some(format!(
-            "Roofline: no peak {resource} of this device is known, so no share of it is shown."
-        ));
+    let extremes = |share: fn(&PointSummary) -> Option<f64>, known: &str| {
+        let shares = points
+            .iter()
+            .filter_map(|point| Some((point.value, share(point)?)));
+        let (most_at, most) = shares.clone().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (least_at, least) = shares.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(format!(
+            "Roofline: the share of the {known} {resource} is highest at {} ({} %) and lowest at \
+             {} ({} %).",
+            units::count(most_at.into()),
+            units::significant(100.0 * most, 3),
+            units::count(least_at.into()),
+            units::significant(100.0 * least, 3)
+        ))
     };
-    Some(format!(
-        "Roofline: the share of the specified {resource} is highest at {} ({} %) and lowest at {} \
-         ({} %).",
-        units::count(most_at.into()),
-        units::significant(100.0 * most, 3),
-        units::count(least_at.into()),
-        units::significant(100.0 * least, 3)
-    ))
+    extremes(|point| point.specified_share, "specified")
+        .or_else(|| extremes(|point| point.measured_share, "measured"))
+        .unwrap_or_else(|| {
+            format!(
+                "Roofline: no peak {resource} of this device is known, so no share of it is shown."
+            )
+        })
 }
 
 /// The rate that more tokens a step approach, and where the fixed cost leaves the roofline.
