@@ -1,6 +1,7 @@
 //! The report of a sweep: how time, rate and memory grow with the work.
 
 use metrics::leak;
+use metrics::roofline::LARGEST_SHARE;
 use metrics::rules::Group;
 use metrics::scaling::{
     CONFIDENCE, Coefficient, ConstancyVerdict, DEPARTURE, Deviation, Linearity, SIGNIFICANCE,
@@ -216,6 +217,12 @@ fn unit(axis: Axis, measure: Measure) -> &'static str {
     }
 }
 
+fn a_unit(axis: Axis, measure: Measure) -> String {
+    let unit = unit(axis, measure);
+    let article = if unit.starts_with('i') { "an" } else { "a" };
+    format!("{article} {unit}")
+}
+
 fn measure_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Step => "step time",
@@ -242,7 +249,7 @@ fn training_points(axis: Axis, points: &[PointSummary]) -> String {
                 }),
                 or_not_measured(point.tokens_per_second, |rate| units::significant(rate, 4)),
                 or_not_measured(point.peak_bytes, |bytes| units::bytes(bytes as u64)),
-                share(point.specified_share, NOT_KNOWN),
+                specified(point.specified_share),
                 leaks(&point.leaks),
             ]
         })
@@ -281,8 +288,8 @@ fn generation_points(axis: Axis, points: &[PointSummary]) -> String {
                     units::duration(time.geometric_mean as u64)
                 }),
                 or_not_measured(point.peak_bytes, |bytes| units::bytes(bytes as u64)),
-                share(point.specified_share, NOT_KNOWN),
-                share(point.measured_share, NOT_MEASURED),
+                specified(point.specified_share),
+                or_not_measured(point.measured_share, in_percent),
             ]
         })
         .collect();
@@ -322,16 +329,19 @@ fn between_times((low, high): (f64, f64)) -> String {
     )
 }
 
-fn share(share: Option<f64>, missing: &str) -> String {
-    use metrics::roofline::LARGEST_SHARE;
+/// A share of what is specified, which cannot be much more than all of it.
+fn specified(share: Option<f64>) -> String {
     match share {
-        None => missing.to_owned(),
-        Some(share) if share > LARGEST_SHARE && missing == NOT_KNOWN => format!(
-            "**error: {} %, which cannot be**",
-            units::significant(100.0 * share, 3)
-        ),
-        Some(share) => format!("{} %", units::significant(100.0 * share, 3)),
+        None => NOT_KNOWN.to_owned(),
+        Some(share) if share > LARGEST_SHARE => {
+            format!("**error: {}, which cannot be**", in_percent(share))
+        }
+        Some(share) => in_percent(share),
     }
+}
+
+fn in_percent(share: f64) -> String {
+    format!("{} %", units::significant(100.0 * share, 3))
 }
 
 fn leaks(leaks: &[leak::Verdict]) -> String {
@@ -357,7 +367,7 @@ fn models(axis: Axis, fits: &[Fit]) -> Option<String> {
             [
                 measure_name(fit.measure).to_owned(),
                 of(|line| line.fixed),
-                format!("a {}", unit(axis, fit.measure)),
+                a_unit(axis, fit.measure),
                 of(|line| line.slope),
                 range.map_or(NONE.to_owned(), |(low, high)| {
                     format!("{} to {}", work(low), work(high))
@@ -457,10 +467,10 @@ pub fn fit_in_words(axis: Axis, fit: &Fit) -> String {
     match fit.scaling.model() {
         None => format!("{name}: {verdict}"),
         Some(line) => format!(
-            "{name}: {} + {} a {}; {verdict}",
+            "{name}: {} + {} {}; {verdict}",
             quantity(fit.measure, line.fixed),
             quantity(fit.measure, line.slope),
-            unit(axis, fit.measure),
+            a_unit(axis, fit.measure),
         ),
     }
 }
@@ -508,12 +518,12 @@ fn roofline(axis: Axis, points: &[PointSummary]) -> String {
         let (most_at, most) = shares.clone().max_by(|a, b| a.1.total_cmp(&b.1))?;
         let (least_at, least) = shares.min_by(|a, b| a.1.total_cmp(&b.1))?;
         Some(format!(
-            "Roofline: the share of the {known} {resource} is highest at {} ({} %) and lowest at \
-             {} ({} %).",
+            "Roofline: the share of the {known} {resource} is highest at {} ({}) and lowest at \
+             {} ({}).",
             units::count(most_at.into()),
-            units::significant(100.0 * most, 3),
+            in_percent(most),
             units::count(least_at.into()),
-            units::significant(100.0 * least, 3)
+            in_percent(least)
         ))
     };
     extremes(|point| point.specified_share, "specified")
@@ -537,8 +547,8 @@ fn limit(fit: &Fit, points: &[PointSummary]) -> Option<String> {
     });
     let share = share.map_or(String::new(), |share| {
         format!(
-            ", which is {} % of the specified arithmetic",
-            units::significant(100.0 * share, 3)
+            ", which is {} of the specified arithmetic",
+            in_percent(share)
         )
     });
     Some(format!(
@@ -561,9 +571,9 @@ fn comparisons(axis: Axis, comparisons: &[&ProgramComparison]) -> String {
                 escape(&it.candidate),
                 escape(&it.reference),
                 format!(
-                    "{} a {}",
+                    "{} {}",
                     quantity(it.measure, compared.difference),
-                    unit(axis, it.measure)
+                    a_unit(axis, it.measure)
                 ),
                 format!(
                     "{} ({} to {})",
