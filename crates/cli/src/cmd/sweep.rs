@@ -258,6 +258,8 @@ fn share_weights(first: &Path, other: &Path) -> anyhow::Result<()> {
 /// Refuses settings that the sweep makes itself, and points that cannot be measured here.
 fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
     let varied = |axis: Axis| plan.points.iter().any(|point| point.axis == axis);
+    // A value that other points have is theirs to keep.
+    let all_vary = |axis: Axis| plan.points.iter().all(|point| point.axis == axis);
     let set_by_points = [
         ("batch-size", options.batch_size.is_some(), Axis::BatchSize),
         (
@@ -293,7 +295,10 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
     ];
     let of_points = set_by_points
         .into_iter()
-        .filter(|(_, given, axis)| *given && varied(*axis))
+        .filter(|(name, given, axis)| {
+            // Rows of another length than planned would belong to no point.
+            *given && (all_vary(*axis) || *name == "data" && varied(*axis))
+        })
         .map(|(name, ..)| name);
     let always = set_always.into_iter().filter(|(_, given)| *given);
     if let Some(name) = of_points.chain(always.map(|(name, _)| name)).next() {
