@@ -8,6 +8,7 @@ use report::Template;
 
 use crate::{
     cmd,
+    cmd::sweep::AxisValues,
     exit::{Failure, TABLE},
     options::{ModelOptions, Options, Thresholds},
 };
@@ -48,7 +49,10 @@ enum Command {
     /// Measure lfmark and other programs at the same work, in turn, in fresh processes.
     #[command(allow_negative_numbers = true)]
     Versus(Box<VersusArgs>),
-    /// Write the report of a run folder, or of a set of runs, anew from the records.
+    /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
+    #[command(allow_negative_numbers = true)]
+    Sweep(Box<SweepArgs>),
+    /// Write the report of a run folder, a set of runs or a sweep anew from the records.
     Report(Box<ReportArgs>),
     /// Check whether the figures of a run, or of a document of claims, can be true together.
     Audit(AuditArgs),
@@ -265,9 +269,60 @@ pub(crate) struct VersusArgs {
     pub(crate) options: Options,
 }
 
+/// Every point trains or generates, with work of its size; other settings are those of `lfmark run`.
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Without --data, training data are generated: rows of exactly --max-seq-length \
+                        less 1 tokens (128). A point trains for --iterations (60), or generates \
+                        --max-tokens (64) after a prompt of 128 tokens; the axis replaces one of \
+                        these. Defaults differ from `lfmark run` in nothing else."
+)]
+pub(crate) struct SweepArgs {
+    /// What to vary, and its values: batch-size, sequence-length, lora-rank, lora-layers,
+    /// iterations, threads, prompt-length or generation-length; give it several times for
+    /// several, one after the other.
+    #[arg(
+        long = "axis",
+        value_name = "NAME=LIST",
+        value_parser = cmd::sweep::axis,
+        required_unless_present = "resume"
+    )]
+    pub(crate) axes: Vec<AxisValues>,
+    /// Fresh processes of every program at every point.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeats: u32,
+    /// Program to measure, by a file as those in peers/; give it several times to compare the first
+    /// one with the others [default: this lfmark].
+    #[arg(long = "arm", value_name = "FILE")]
+    pub(crate) arms: Vec<PathBuf>,
+    /// Measure what a sweep that was stopped has not measured yet.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["axes", "repeats", "arms", "order_seed", "cool_down_limit", "config", "output", "Options"]
+    )]
+    pub(crate) resume: Option<PathBuf>,
+    /// Seed of the order in which the points are measured.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) order_seed: u64,
+    /// Longest wait for the machine before each process.
+    #[arg(long, value_name = "SECONDS", default_value_t = COOL_DOWN_LIMIT)]
+    pub(crate) cool_down_limit: u32,
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create [default: reports/<time>-<model>-sweep].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
 #[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
-    /// Run folder, its record.jsonl, or the folder of a set of runs.
+    /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
     /// Folder to write the report to [default: the run folder].
     #[arg(long, short, value_name = "DIR")]
@@ -344,6 +399,7 @@ impl Args {
             Command::Noise(args) => cmd::noise::run(*args, self.output, clock),
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
+            Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),
             Command::Audit(args) => cmd::audit::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),

@@ -9,4 +9,5 @@ pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod selftest;
+pub(crate) mod sweep;
 pub(crate) mod versus;

@@ -19,6 +19,8 @@
 //! | [`comparison`] | the decision between two sets of runs |
 //! | [`sets`] | runs that were started together: their values, and what makes them comparable |
 //! | [`performance`] | rates, start and memory by arm of a set, and their ratios |
+//! | [`scaling`] | a line through the values of processes, and where they leave it |
+//! | [`sweep`] | runs that differ in the amount of one kind of work |
 //! | [`noise`] | a machine's noise floor as it is stored |
 //! | [`readiness`] | whether the machine is ready for the next process of a set |
 //! | [`chips`], [`roofline`] | what makers specify of their chips, and how much of it a run used |
@@ -56,6 +58,7 @@ pub mod readiness;
 pub mod record;
 pub mod roofline;
 pub mod rules;
+pub mod scaling;
 pub mod selftest;
 pub mod sets;
 pub mod simulation;
@@ -63,6 +66,7 @@ pub mod stats;
 pub mod steadiness;
 pub mod store;
 pub mod summary;
+pub mod sweep;
 pub mod synthetic;
 #[cfg(test)]
 mod testing;

@@ -266,19 +266,15 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
     let mut processes = Vec::new();
     let mut notices = Vec::new();
     for name in folders {
-        let problem = match store::read(&dir.join(&name)) {
+        match store::read(&dir.join(&name)) {
             Ok(record) => match Process::of(&name, &record) {
-                Some(process) => {
-                    processes.push(process);
-                    continue;
-                }
-                None => "it was not started as one of several runs".to_owned(),
+                Some(process) => processes.push(process),
+                None => notices.push(format!(
+                    "{name} is left out: it was not started as one of several runs"
+                )),
             },
-            // Without the path, which a report does not show.
-            Err(ReadError::File { error, .. }) => error.to_string(),
-            Err(ReadError::Record { error, .. }) => error.to_string(),
-        };
-        notices.push(format!("{name} is left out: {problem}"));
+            Err(error) => notices.push(left_out(&name, &error)),
+        }
     }
     if processes.is_empty() {
         return Err(SetError::Empty {
@@ -293,8 +289,18 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
     })
 }
 
+/// What is said of a folder whose record cannot be read.
+pub(crate) fn left_out(folder: &str, error: &ReadError) -> String {
+    let problem = match error {
+        // Without the path, which a report does not show.
+        ReadError::File { error, .. } => error.to_string(),
+        ReadError::Record { error, .. } => error.to_string(),
+    };
+    format!("{folder} is left out: {problem}")
+}
+
 /// Names of the folders in `dir` that hold a record, in order.
-fn run_folders(dir: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn run_folders(dir: &Path) -> io::Result<Vec<String>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -723,7 +729,7 @@ fn differing_settings(first: &Process, second: &Process) -> Vec<String> {
 }
 
 /// Why the machine was not in one state throughout.
-fn machine_changed(processes: &[&Process]) -> Option<String> {
+pub(crate) fn machine_changed(processes: &[&Process]) -> Option<String> {
     let mut in_time = processes.to_vec();
     in_time.sort_by_key(|process| process.member.number);
     let first = in_time.first()?;
@@ -881,6 +887,30 @@ pub struct ProcessSummary {
     pub values: BTreeMap<MetricKind, f64>,
 }
 
+impl ProcessSummary {
+    pub(crate) fn of(process: &Process) -> Self {
+        let measured = process.measured.iter();
+        Self {
+            run: process.folder.clone(),
+            member: process.member.clone(),
+            status: process.status,
+            reason: process.reason.clone(),
+            values: measured.map(|(metric, run)| (*metric, run.value)).collect(),
+        }
+    }
+}
+
+/// What could not be read in at least one wait, each once.
+pub(crate) fn unread<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<String> {
+    let mut unread: Vec<String> = Vec::new();
+    for what in processes.into_iter().flat_map(|it| &it.member.unread) {
+        if !unread.contains(what) {
+            unread.push(what.clone());
+        }
+    }
+    unread
+}
+
 /// Derives the summary of a set, with the noise floor that lies beside it.
 pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     let rules = set.rules.comparison;
@@ -932,16 +962,6 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
         Some((baseline, others)) => (baseline.as_str(), others),
         None => ("", [].as_slice()),
     };
-    let mut unread: Vec<String> = Vec::new();
-    for what in set
-        .processes
-        .iter()
-        .flat_map(|process| &process.member.unread)
-    {
-        if !unread.contains(what) {
-            unread.push(what.clone());
-        }
-    }
     let warnings = set.arms.iter().filter_map(|arm| {
         let circumstances = set.circumstances(&set.of_arm(arm));
         circumstances
@@ -959,22 +979,8 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
             .iter()
             .map(|arm| set.compare(baseline, arm, floor.as_ref()))
             .collect(),
-        processes: set
-            .processes
-            .iter()
-            .map(|process| ProcessSummary {
-                run: process.folder.clone(),
-                member: process.member.clone(),
-                status: process.status,
-                reason: process.reason.clone(),
-                values: process
-                    .measured
-                    .iter()
-                    .map(|(metric, run)| (*metric, run.value))
-                    .collect(),
-            })
-            .collect(),
-        unread,
+        processes: set.processes.iter().map(ProcessSummary::of).collect(),
+        unread: unread(&set.processes),
         has_floor: floor.is_some(),
         warnings,
         notices,

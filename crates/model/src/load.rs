@@ -131,6 +131,19 @@ pub fn embedded_tokenizer() -> Result<Tokenizer> {
     )
 }
 
+/// The tokenizer of the model that [`load`] would load.
+///
+/// # Errors
+///
+/// As for [`load`], of the tokenizer's files alone.
+pub fn tokenizer(name: &str) -> Result<Tokenizer> {
+    let shipped = name == EMBEDDED || PRESETS.iter().any(|preset| preset.name == name);
+    match shipped {
+        true => embedded_tokenizer(),
+        false => Tokenizer::read(Path::new(name)),
+    }
+}
+
 fn embedded(dtype: Dtype) -> Result<Parts> {
     let shape = Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")?;
     let specs = shape.tensors();

@@ -23,6 +23,8 @@ mod memory;
 pub(crate) use memory::{Peak, Reading, memory};
 mod rates;
 pub(crate) use rates::{Rate, Rates, rates};
+mod scaling;
+pub(crate) use scaling::{Dot, Plot, Series, scaling};
 mod strips;
 pub(crate) use strips::{Line, Strip, strips};
 
@@ -66,7 +68,8 @@ const DARK: [(RGBColor, RGBColor); 7] = [
 pub(crate) type ChartError = DrawingAreaErrorKind<std::io::Error>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Plot<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawing<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// A range of iterations that is summarized together, with the median of what the chart shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -413,7 +416,7 @@ fn axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
     y_name: &str,
-) -> Result<Plot<'a, 'b>, ChartError> {
+) -> Result<Drawing<'a, 'b>, ChartError> {
     let decimals = units::decimals_for(y.end - y.start, 2);
     let whole = |x: f64| match x.fract() == 0.0 {
         true => units::fixed(x, 0),
@@ -436,7 +439,7 @@ fn panel<'a, 'b>(
     extra: i32,
     (x, x_name, x_label): Axis<'_>,
     (y, y_name, y_label): Axis<'_>,
-) -> Result<Plot<'a, 'b>, ChartError> {
+) -> Result<Drawing<'a, 'b>, ChartError> {
     let mut plot = ChartBuilder::on(area)
         .margin_top(92 + extra)
         .margin_left(8)

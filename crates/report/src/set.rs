@@ -8,7 +8,9 @@ use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
 use metrics::noise::{ARM_SIZES, Noise};
 use metrics::record::Start;
 use metrics::rules::{ComparisonRules, Group};
-use metrics::sets::{self, Arm, ArmComparison, LeftOut, MetricKind, Set, Summary};
+use metrics::sets::{
+    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, Set, Summary,
+};
 use metrics::summary::RunStatus;
 use serde::Serialize;
 use tera::{Context, Tera};
@@ -58,9 +60,10 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         charts.push(File { name, text });
     }
     let has = |name: &str| charts.iter().any(|chart| chart.name == name);
+    let all: Vec<&Process> = set.processes.iter().collect();
     let view = View {
         title: title(set, &summary),
-        subject: Subject::of(set),
+        subject: Subject::of(&all),
         comparisons: summary
             .comparisons
             .iter()
@@ -73,12 +76,12 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .iter()
             .map(|arm| format!("{} ({})", escape(&arm.arm), escape(&arm.why)))
             .collect(),
-        empty_caches: empty_caches(set),
+        empty_caches: empty_caches(&all),
         baseline: summary.arms.first().map(|arm| escape(&arm.name)),
         settings: settings(&summary),
         arms: summary.arms.iter().map(arm).collect(),
         floor: noise.map(|noise| floor(noise, &summary)),
-        processes: processes(&summary),
+        processes: processes(&summary.processes),
         pairs_to_decide: rules.comparison.pairs_to_decide,
         practical: percent(rules.comparison.practical),
         error_rate: percent(rules.comparison.error_rate),
@@ -102,7 +105,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         },
         changes_chart: has(CHANGES),
         processes_chart: has(PROCESSES),
-        limits: Limits::of(set),
+        limits: Limits::of(&all),
     };
     let context = Context::from_serialize(&view)?;
     // Without automatic escaping, which is for HTML: every foreign string was escaped above.
@@ -148,7 +151,7 @@ struct View {
 
 /// What was measured on what, by the first run.
 #[derive(Serialize)]
-struct Subject {
+pub(crate) struct Subject {
     model: String,
     device: String,
     dtype: String,
@@ -162,26 +165,27 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(set: &Set) -> Option<Self> {
-        let start = &set.processes.first()?.start;
+    pub(crate) fn of(processes: &[&Process]) -> Option<Self> {
+        let start = &processes.first()?.start;
+        let complete = |process: &&&Process| process.status == RunStatus::Complete;
         Some(Self {
             model: escape(&start.model.name),
             device: view::device(start),
             dtype: escape(&start.config.dtype),
-            programs: performance::programs(set),
+            programs: performance::programs(processes),
             iterations: units::count(start.config.iterations.into()),
             batch_size: start.config.batch_size,
             started: units::utc(start.started_unix_ms),
-            processes: set.processes.len(),
-            complete: set.complete().count(),
+            processes: processes.len(),
+            complete: processes.iter().filter(complete).count(),
         })
     }
 }
 
 /// What named empty folders to every process.
-fn empty_caches(set: &Set) -> Vec<String> {
-    let mut of_all = set.processes.iter();
-    let caches = |process: &metrics::sets::Process| process.member.empty_caches.clone();
+fn empty_caches(processes: &[&Process]) -> Vec<String> {
+    let mut of_all = processes.iter();
+    let caches = |process: &&Process| process.member.empty_caches.clone();
     let Some(first) = of_all.next().and_then(caches) else {
         return Vec::new();
     };
@@ -193,7 +197,7 @@ fn empty_caches(set: &Set) -> Vec<String> {
 
 /// Facts of the records that bound what they can show.
 #[derive(Serialize)]
-struct Limits {
+pub(crate) struct Limits {
     debug_build: bool,
     dirty: bool,
     virtual_machine: bool,
@@ -205,9 +209,8 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(set: &Set) -> Self {
-        let any =
-            |fact: fn(&Start) -> bool| set.processes.iter().any(|process| fact(&process.start));
+    pub(crate) fn of(processes: &[&Process]) -> Self {
+        let any = |fact: fn(&Start) -> bool| processes.iter().any(|process| fact(&process.start));
         Self {
             debug_build: any(|start| start.lfmark.profile == "debug"),
             dirty: any(|start| start.lfmark.dirty == Some(true)),
@@ -215,11 +218,10 @@ impl Limits {
             random_weights: any(|start| {
                 matches!(start.model.weights, metrics::record::Weights::Random { .. })
             }),
-            metal_cache: !empty_caches(set).is_empty()
+            metal_cache: !empty_caches(processes).is_empty()
                 && any(|start| ["metal", "mps"].contains(&start.mlx.backend.as_str())),
             different_counters: {
-                let mut counters = set
-                    .processes
+                let mut counters = processes
                     .iter()
                     .map(|process| view::memory_counter(&process.start));
                 let first = counters.next();
@@ -626,9 +628,8 @@ fn table_of(head: &[String], rows: &[Vec<String>]) -> String {
 }
 
 /// Every process in the order of time.
-fn processes(summary: &Summary) -> String {
-    let rows: Vec<_> = summary
-        .processes
+pub(crate) fn processes(processes: &[ProcessSummary]) -> String {
+    let rows: Vec<_> = processes
         .iter()
         .map(|process| {
             let member = &process.member;

@@ -151,7 +151,7 @@ fn arm(name: &str) -> Result<Result<PathBuf, String>, Failure> {
 }
 
 /// Exports the work of these settings, and gives the file of settings to run it with.
-fn export(options: &Options, dir: &Path, model: &OsStr) -> anyhow::Result<PathBuf> {
+pub(crate) fn export(options: &Options, dir: &Path, model: &OsStr) -> anyhow::Result<PathBuf> {
     let settings = dir.join("settings.toml");
     let to = &dir.join(model);
     let text = toml::to_string(options).context("cannot write settings as TOML")?;

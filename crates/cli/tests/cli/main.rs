@@ -14,3 +14,4 @@ mod run;
 mod selftest;
 mod sets;
 mod support;
+mod sweep;

@@ -4,7 +4,7 @@ use std::iter;
 
 use metrics::performance::{Figure, Ratio};
 use metrics::record::Start;
-use metrics::sets::{Arm, ArmComparison, MetricKind, Set, Summary};
+use metrics::sets::{Arm, ArmComparison, MetricKind, Process, Set, Summary};
 
 use super::{NONE, or_none, percent};
 use crate::markdown::{Align, escape, table};
@@ -141,9 +141,9 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
 }
 
 /// The programs of all arms, each with its library, in the order of the arms.
-pub(super) fn programs(set: &Set) -> String {
+pub(super) fn programs(processes: &[&Process]) -> String {
     let mut programs: Vec<String> = Vec::new();
-    for process in &set.processes {
+    for process in processes {
         let start = &process.start;
         let text = format!("{} with {}", program(start), library(start));
         if !programs.contains(&text) {
