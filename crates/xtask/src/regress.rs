@@ -1,13 +1,16 @@
 //! `cargo xtask regress`: a revision and the working tree built alike, and `lfmark regress` of both.
 //!
 //! ```text
-//! target/regress/<commit>/           the revision, as a work tree of git
+//! target/regress/source/             the revision, as a work tree of git
+//!               /build/              what Cargo makes of it
 //!               /lfmark-<commit>     its program
 //!               /lfmark-candidate    the working tree's
 //! ```
 //!
 //! Both programs are copied out of the folder in which Cargo replaces them, so that a build during
-//! the measurement does not change what is measured.
+//! the measurement does not change what is measured. The two trees have a folder for builds each:
+//! Cargo takes packages of the same name and place within their workspaces for the same, and would
+//! give the program of the one for that of the other.
 
 use std::ffi::OsString;
 use std::fs;
@@ -32,12 +35,12 @@ pub(crate) fn regress(revision: &str, args: &[OsString]) -> Result<ExitCode> {
     let target = target_folder()?;
     let folder = target.join("regress");
     let commit = commit(revision)?;
-    let source = folder.join(&commit);
+    let source = folder.join("source");
     let baseline = folder.join(format!("lfmark-{commit}"));
     let candidate = folder.join("lfmark-candidate");
     step(&format!("build {revision} ({commit})"), || {
         check_out(&commit, &source)?;
-        build(&source, &target, &baseline)
+        build(&source, &folder.join("build"), &baseline)
     })?;
     step("build the working tree", || {
         build(&root(), &target, &candidate)
@@ -69,13 +72,19 @@ fn commit(revision: &str) -> Result<String> {
     Ok(commit.trim().to_owned())
 }
 
-/// Checks a commit out, unless it is there from another time, with the native MLX of this one.
+/// Checks a commit out, with the native MLX of this tree.
+///
+/// A folder that is there already is switched to it, which leaves alone what does not differ, so
+/// that Cargo builds anew only what does.
 fn check_out(commit: &str, folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        // Forgets those that went with the target folder.
+    if folder.join(".git").exists() {
+        let mut switch = git(&["checkout", "--force", "--detach", commit]);
+        quiet(switch.current_dir(folder))?;
+    } else {
+        // Forgets one that went with the target folder.
         quiet(&mut git(&["worktree", "prune"]))?;
         quiet(
-            git(&["worktree", "add", "--detach"])
+            git(&["worktree", "add", "--force", "--detach"])
                 .arg(folder)
                 .arg(commit),
         )?;
@@ -139,5 +148,15 @@ not JSON
             error.starts_with("no-such-revision is no revision here; name one with --against"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_planted_delay_fits_the_step() {
+        quiet(&mut git(&[
+            "apply",
+            "--check",
+            "benches/planted-delay.patch",
+        ]))
+        .unwrap();
     }
 }
