@@ -20,6 +20,10 @@ test:
 bench *args:
     cargo bench --package benches {{args}}
 
+# Build a revision and the working tree, and fail where the working tree is worse.
+regress *args:
+    cargo xtask regress {{args}}
+
 # Run lfmark, for instance `just run generate --prompt "Hello"`.
 run *args:
     cargo run --release --package lfmark -- {{args}}

@@ -26,35 +26,51 @@ pub fn embedded() -> Result<(Session, Loaded)> {
     Ok((session, load::load(EMBEDDED, dtype, 0)?))
 }
 
-/// The trainer and batches of `lfmark run` with its defaults.
-///
-/// # Errors
-///
-/// Those of MLX.
-pub fn training(loaded: &Loaded, compile: bool) -> Result<(Trainer, Batches)> {
-    let lora = LoraConfig {
-        rank: 16,
-        scale: 2.0,
-        dropout: 0.05,
-        layers: Some(8),
-        targets: vec!["q_proj".into(), "v_proj".into()],
-    };
-    let adapters = Adapters::new(loaded.model.shape(), lora, 0)?;
-    let options = StepOptions {
-        compile,
-        clear_cache: false,
-    };
-    let optimizer = Optimizer::adam(2e-5);
-    let trainer = Trainer::new(loaded.model.clone(), adapters, optimizer, 0, options)?;
-    let data = Dataset::parse(EMBEDDED, EMBEDDED_DATA, &loaded.tokenizer, false)?;
-    let options = BatchOptions {
-        order: Order::MlxLm,
-        size: 1,
-        max_seq_length: 2048,
-        seed: 0,
-    };
-    let batches = Batches::new(&data, loaded.model.shape().vocab_size, options)?;
-    Ok((trainer, batches))
+/// The production step and its batches, with the defaults of `lfmark run`.
+pub struct Training {
+    pub trainer: Trainer,
+    pub batches: Batches,
+    /// Steps of one pass over the data, and the real tokens they train on.
+    pub steps: u64,
+    pub tokens: u64,
+}
+
+impl Training {
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn new(loaded: &Loaded, compile: bool) -> Result<Self> {
+        let lora = LoraConfig {
+            rank: 16,
+            scale: 2.0,
+            dropout: 0.05,
+            layers: Some(8),
+            targets: vec!["q_proj".into(), "v_proj".into()],
+        };
+        let adapters = Adapters::new(loaded.model.shape(), lora, 0)?;
+        let options = StepOptions {
+            compile,
+            clear_cache: false,
+        };
+        let optimizer = Optimizer::adam(2e-5);
+        let trainer = Trainer::new(loaded.model.clone(), adapters, optimizer, 0, options)?;
+        let data = Dataset::parse(EMBEDDED, EMBEDDED_DATA, &loaded.tokenizer, false)?;
+        let options = BatchOptions {
+            order: Order::MlxLm,
+            size: 1,
+            max_seq_length: 2048,
+            seed: 0,
+        };
+        let mut batches = Batches::new(&data, loaded.model.shape().vocab_size, options)?;
+        let steps = data.samples.len() as u64;
+        let tokens = (0..steps).map(|_| u64::from(batches.next_batch().counts.real_tokens));
+        Ok(Self {
+            trainer,
+            tokens: tokens.sum(),
+            batches,
+            steps,
+        })
+    }
 }
 
 /// A synthetic record of this many iterations, as text: steps of 20 ms with noise of 1 %.

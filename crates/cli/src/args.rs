@@ -49,6 +49,10 @@ enum Command {
     /// Measure lfmark and other programs at the same work, in turn, in fresh processes.
     #[command(allow_negative_numbers = true)]
     Versus(Box<VersusArgs>),
+    /// Measure two builds of lfmark in turn, in fresh processes, and fail where the later one is
+    /// worse.
+    #[command(allow_negative_numbers = true)]
+    Regress(Box<RegressArgs>),
     /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
     #[command(allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
@@ -321,6 +325,41 @@ pub(crate) struct SweepArgs {
 }
 
 #[derive(ClapArgs)]
+#[command(
+    after_help = "Ends with 0 where the candidate is equivalent, improved, or changed but small, and \
+                  with 3 to 6 otherwise (see `lfmark --help`). Unless set otherwise, a process does \
+                  100 iterations, and generates on after the end of a text, so that both builds \
+                  generate as many tokens."
+)]
+pub(crate) struct RegressArgs {
+    /// Program to compare with: another build of lfmark.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) baseline: PathBuf,
+    /// Program to judge [default: this one].
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) candidate: Option<PathBuf>,
+    /// Fresh processes of each.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) repeats: u32,
+    /// Noise floor to judge with [default: the stored one of this machine and work].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) noise: Option<PathBuf>,
+    /// Longest wait for the machine before each process.
+    #[arg(long, value_name = "SECONDS", default_value_t = COOL_DOWN_LIMIT)]
+    pub(crate) cool_down_limit: u32,
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create [default: reports/<time>-<model>-regress].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
     /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
@@ -400,6 +439,7 @@ impl Args {
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
             Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
+            Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),
             Command::Audit(args) => cmd::audit::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),

@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod models;
 pub(crate) mod noise;
+pub(crate) mod regress;
 pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod run;

@@ -5,9 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-/// Shown by `lfmark --help`. Codes 3 to 6 belong to a command that passes judgement on a change,
-/// and are listed so that no other meaning is ever given to them. `run --repeats` and `noise` end
-/// with 0 when everything was measured, and a noise floor that cannot be used is a usage error.
+/// Shown by `lfmark --help`. Codes 3 to 6 belong to commands that pass judgement on a change:
+/// `regress`, and `versus` of what is not the same work. `run --repeats` and `noise` end with 0 when
+/// everything was measured, and a noise floor that cannot be used is a usage error.
 pub(crate) const TABLE: &str = "\
 Exit codes:
   0  ok
@@ -27,6 +27,11 @@ pub(crate) enum Failure {
     Error(anyhow::Error),
     /// The run ended early, and has been reported; the sentence says why.
     Incomplete(String),
+    /// The judged change is for the worse, could not be decided, or was measured on a machine that
+    /// was not in one state; the sentence says what was found, and what to do.
+    Regressed(String),
+    Inconclusive(String),
+    Void(String),
     /// What was to be compared did different work; the sentence says where.
     NotComparable(String),
 }
@@ -50,6 +55,9 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Error(error)) => (1, format!("{error:#}")),
         Err(Failure::Incomplete(reason)) => (1, reason),
+        Err(Failure::Regressed(finding)) => (3, finding),
+        Err(Failure::Inconclusive(finding)) => (4, finding),
+        Err(Failure::Void(reason)) => (5, reason),
         Err(Failure::NotComparable(reason)) => (6, reason),
         Err(Failure::Usage(problem)) => (
             2,

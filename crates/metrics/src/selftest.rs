@@ -148,42 +148,7 @@ impl Plant {
         rules: &Rules,
         dir: &Path,
     ) -> Result<Finding, SelftestError> {
-        let mut seeds = Generator::new(SEED);
-        let mut number = 0;
-        for repeat in 1..=plant.runs {
-            // ABBA: what changes steadily over time meets both arms alike.
-            let order = match repeat % 2 {
-                1 => ["baseline", "candidate"],
-                _ => ["candidate", "baseline"],
-            };
-            for arm in order {
-                number += 1;
-                let truth = match arm {
-                    "baseline" => &plant.baseline,
-                    _ => &plant.candidate,
-                };
-                let folder = format!("{number:02}-{arm}");
-                let mut start = Start {
-                    rules: Some(*rules),
-                    member: Some(Member {
-                        set: self.name.to_owned(),
-                        arm: arm.to_owned(),
-                        number,
-                        repeat,
-                        waited_ns: 0,
-                        unmet: Vec::new(),
-                        unread: Vec::new(),
-                        empty_caches: None,
-                    }),
-                    ..engine::start(&folder, truth.iterations)
-                };
-                if arm == "candidate" {
-                    start.config.max_seq_length = plant.candidate_length;
-                }
-                engine::record(truth, &start, seeds.next_u64(), &dir.join(&folder))?;
-            }
-        }
-        let set = sets::read(dir)?;
+        let set = plant.measure(self.name, rules, SEED, dir)?;
         let summary = sets::summarize(&set, None);
         let compared = summary.comparisons.first().map(|arms| &arms.comparison);
         let got = compared.map_or(NO_VERDICT, |it| it.verdict.word());
@@ -197,6 +162,54 @@ impl Plant {
             figures: metrics.iter().map(of_metric).collect(),
             judged: Judged::Set(Box::new(set)),
         })
+    }
+}
+
+impl SetsPlant {
+    /// Runs both arms in turn, with their records in the new folder `dir`, and reads them back.
+    fn measure(
+        &self,
+        name: &str,
+        rules: &Rules,
+        seed: u64,
+        dir: &Path,
+    ) -> Result<Set, SelftestError> {
+        let mut seeds = Generator::new(seed);
+        let mut number = 0;
+        for repeat in 1..=self.runs {
+            // ABBA: what changes steadily over time meets both arms alike.
+            let order = match repeat % 2 {
+                1 => ["baseline", "candidate"],
+                _ => ["candidate", "baseline"],
+            };
+            for arm in order {
+                number += 1;
+                let truth = match arm {
+                    "baseline" => &self.baseline,
+                    _ => &self.candidate,
+                };
+                let folder = format!("{number:02}-{arm}");
+                let mut start = Start {
+                    rules: Some(*rules),
+                    member: Some(Member {
+                        set: name.to_owned(),
+                        arm: arm.to_owned(),
+                        number,
+                        repeat,
+                        waited_ns: 0,
+                        unmet: Vec::new(),
+                        unread: Vec::new(),
+                        empty_caches: None,
+                    }),
+                    ..engine::start(&folder, truth.iterations)
+                };
+                if arm == "candidate" {
+                    start.config.max_seq_length = self.candidate_length;
+                }
+                engine::record(truth, &start, seeds.next_u64(), &dir.join(&folder))?;
+            }
+        }
+        Ok(sets::read(dir)?)
     }
 }
 
@@ -556,6 +569,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::parallel;
 
     fn findings(rules: &Rules, of: impl Fn(&Plant) -> bool) -> Vec<Finding> {
         let dir = tempfile::tempdir().unwrap();
@@ -629,5 +643,41 @@ mod tests {
             &["same", "slower", "faster", "more-memory"],
             &["slower", "faster", "more-memory"],
         );
+    }
+
+    /// The verdicts on arms that differ in the step alone, in 40 trials with other seeds each, of
+    /// the number of processes that `lfmark regress` has by default and at a process CV of 1 %.
+    fn trials(slower: f64) -> Vec<&'static str> {
+        let mut baseline = Truth::steady(60);
+        baseline.step.process_spread = 0.01;
+        baseline.step.rho = 0.3;
+        let mut candidate = baseline;
+        candidate.step.level *= 1.0 + slower;
+        let plant = SetsPlant {
+            baseline,
+            candidate,
+            runs: 10,
+            candidate_length: SEQUENCE,
+            right: &[],
+        };
+        parallel::map(40, |trial| {
+            let dir = tempfile::tempdir().unwrap();
+            let seed = SEED + u64::from(trial);
+            let set = plant.measure("trial", &Rules::default(), seed, dir.path());
+            let summary = sets::summarize(&set.unwrap(), None);
+            summary.comparisons[0].comparison.verdict.word()
+        })
+    }
+
+    #[test]
+    fn a_step_that_takes_10_percent_longer_is_found_in_each_of_40_trials() {
+        assert_eq!(trials(0.1), ["regressed"; 40]);
+    }
+
+    #[test]
+    fn a_step_that_is_as_before_has_regressed_in_none_of_40_trials() {
+        let verdicts = trials(0.0);
+        assert_eq!(verdicts.len(), 40);
+        assert!(!verdicts.contains(&"regressed"), "{verdicts:?}");
     }
 }

@@ -311,7 +311,8 @@ pub fn percent(value: f64) -> String {
     }
 }
 
-fn interval(interval: Option<Interval>) -> String {
+/// An interval of a change, such as "-0.5 % to +1.2 %".
+pub fn interval(interval: Option<Interval>) -> String {
     interval.map_or(NONE.to_owned(), |Interval { low, high, .. }| {
         format!("{} to {}", change(low), change(high))
     })

@@ -15,6 +15,7 @@ mod peers;
 mod platform;
 mod prerequisites;
 mod process;
+mod regress;
 mod setup;
 mod verify;
 
@@ -55,6 +56,16 @@ enum Verb {
     },
     /// Set up, then check formatting, lints and every test.
     Test,
+    /// Set up, build a revision and the working tree, run both in turn, and fail where the working
+    /// tree is slower or takes more memory.
+    Regress {
+        /// Git revision to compare with; both are built for the native MLX of this set-up.
+        #[arg(long, value_name = "REV", default_value = "main")]
+        against: String,
+        /// Passed on to `lfmark regress`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Type-check the whole workspace for Apple silicon, from Linux.
     CheckMac {
         /// Fail, rather than say so, where no toolchain for that target can be had.
@@ -80,7 +91,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match run(Args::parse().verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -88,11 +99,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<()> {
+fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Setup { backend, blas } => setup::setup(backend, blas).map(drop),
         Verb::Report { args } => verify::report(&args),
         Verb::Test => verify::test(),
+        // Its exit code is its verdict.
+        Verb::Regress { against, args } => return regress::regress(&against, &args),
         Verb::CheckMac { require } => check_mac::check_mac(require),
         Verb::Fixtures => fixtures::fixtures(),
         Verb::Peers { peer } => peers::peers(peer),
@@ -102,6 +115,7 @@ fn run(verb: Verb) -> Result<()> {
             clang_args,
         } => bindings::write(&mlx_c, &output, &clang_args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -114,6 +128,33 @@ mod tests {
             Verb::Report { args } => assert_eq!(args, expected),
             _ => panic!("not understood as report"),
         }
+    }
+
+    fn check_regress(typed: &[&str], revision: &str, expected: &[&str]) {
+        let words = ["xtask", "regress"].iter().chain(typed);
+        match Args::try_parse_from(words).unwrap().verb {
+            Verb::Regress { against, args } => {
+                assert_eq!((against.as_str(), &args[..]), (revision, &os(expected)[..]));
+            }
+            _ => panic!("not understood as regress"),
+        }
+    }
+
+    fn os(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn regress_takes_its_revision_and_passes_the_rest_on() {
+        check_regress(&[], "main", &[]);
+        check_regress(&["--against", "HEAD~1"], "HEAD~1", &[]);
+        let rest = ["--repeats", "12", "--json"];
+        check_regress(&rest, "main", &rest);
+        check_regress(
+            &["--against", "v1", "--repeats", "12", "--json"],
+            "v1",
+            &rest,
+        );
     }
 
     #[test]

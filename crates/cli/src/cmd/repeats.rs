@@ -77,29 +77,46 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             single::default_folder(model, "runs", single::started_unix_ms(&mut clock))
         }
     };
-    let repeats = args.set.repeats.unwrap_or(1);
     let plan = SetPlan {
         arms,
-        repeats,
+        repeats: args.set.repeats.unwrap_or(1),
         cool_down_limit,
         cold: args.set.cold,
         unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
         dir: &dir,
     };
+    run_set(plan, given, &args.presentation, output, clock).map(drop)
+}
+
+/// Runs every process of a set, and reports them; gives what was found, or nothing where not one
+/// run has begun its record. Arms are judged with the noise floor that is given, or else with the
+/// stored one.
+///
+/// # Errors
+///
+/// Also for a set that ended early, which has been reported then.
+pub(crate) fn run_set(
+    plan: SetPlan,
+    given: Option<Noise>,
+    presentation: &Presentation,
+    output: Output,
+    clock: SystemClock,
+) -> Result<Option<Summary>, Failure> {
+    let (dir, cold) = (plan.dir, plan.cold);
     let ending = measure(plan, output, clock, &mut |first| match &given {
         Some(noise) => noise
             .check(first)
             .map_err(|error| Failure::Usage(format!("--noise: {error}"))),
         None => Ok(()),
     })?;
-    let Some(set) = read(&dir)? else {
-        return ending.result();
+    let Some(set) = read(dir)? else {
+        return ending.result().map(|()| None);
     };
     if set.arms.len() > 1 {
         let floor = match given {
             Some(noise) => Some(noise),
             // Floors are measured with the caches as they are.
-            None if args.set.cold => None,
+            None if cold => None,
             None => set
                 .complete()
                 .next()
@@ -109,18 +126,19 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             noise::write(&floor, &dir.join(FILE_NAME))?;
         }
     }
-    report(&dir, &dir, None, &args.presentation, output)?;
-    ending.result()
+    let summary = report(dir, dir, None, presentation, output)?;
+    ending.result().map(|()| Some(summary))
 }
 
-/// Makes the report of the set in `dir` from the records of its runs, and writes it to `to`.
+/// Makes the report of the set in `dir` from the records of its runs, writes it to `to`, and gives
+/// what it shows.
 pub(crate) fn report(
     dir: &Path,
     to: &Path,
     rules: Option<&Thresholds>,
     presentation: &Presentation,
     output: Output,
-) -> Result<(), Failure> {
+) -> Result<Summary, Failure> {
     presentation.check_set()?;
     let mut set = sets::read(dir)?;
     if let Some(thresholds) = rules {
@@ -137,7 +155,8 @@ pub(crate) fn report(
     output::print(&match output.json {
         true => to_json(&summary, noise.as_ref(), to).to_string(),
         false => to_text(&summary, noise.as_ref(), to),
-    })
+    })?;
+    Ok(summary)
 }
 
 /// The set in a folder, or `None` where not one run has begun its record.
@@ -162,10 +181,23 @@ pub(crate) struct Arm {
 impl Arm {
     /// The only arm of a set.
     pub(crate) fn only(settings: Options) -> Result<Self, Failure> {
+        Self::new(ONLY_ARM, None, settings)
+    }
+
+    /// An arm of this program or another build of it. The name is part of folders' names.
+    pub(crate) fn new(
+        name: &str,
+        program: Option<PathBuf>,
+        settings: Options,
+    ) -> Result<Self, Failure> {
         settings.clone().resolve()?;
+        let program = match program {
+            None => this_program()?,
+            Some(program) => checked(program).map_err(Failure::Usage)?,
+        };
         Ok(Self {
-            name: ONLY_ARM.to_owned(),
-            program: this_program()?,
+            name: name.to_owned(),
+            program,
             environment: BTreeMap::new(),
             settings,
         })
@@ -189,35 +221,32 @@ impl Arm {
         let toml = |error: toml::de::Error| usage(error.to_string().trim_end().to_owned());
         let mut table: toml::Table = toml::from_str(&text).map_err(toml)?;
         let program = match table.remove("program") {
-            None => this_program()?,
-            Some(toml::Value::String(program)) => PathBuf::from(program),
+            None => None,
+            Some(toml::Value::String(program)) => Some(PathBuf::from(program)),
             Some(_) => return Err(usage("`program` is no text; name a file".to_owned())),
         };
         let environment = match table.remove("environment") {
             None => BTreeMap::new(),
             Some(variables) => BTreeMap::deserialize(variables).map_err(toml)?,
         };
-        if program.components().count() > 1 && !program.is_file() {
-            let program = program.display();
-            return Err(usage(format!(
-                "`program` is {program}, and there is no such file"
-            )));
-        }
         let own = Options::deserialize(toml::Value::Table(table)).map_err(toml)?;
-        let settings = own.or(others.clone());
-        settings
-            .clone()
-            .resolve()
-            .map_err(|failure| match failure {
-                Failure::Usage(problem) => usage(problem),
-                other => other,
-            })?;
-        Ok(Self {
-            name: name.into_owned(),
-            program,
-            environment,
-            settings,
-        })
+        let arm = Self::new(&name, program, own.or(others.clone()));
+        let arm = arm.map_err(|failure| match failure {
+            Failure::Usage(problem) => usage(problem),
+            other => other,
+        })?;
+        Ok(Self { environment, ..arm })
+    }
+}
+
+/// The program of an arm, where it is a file or can be looked for by its name.
+fn checked(program: PathBuf) -> Result<PathBuf, String> {
+    match program.components().count() > 1 && !program.is_file() {
+        true => Err(format!(
+            "`program` is {}, and there is no such file",
+            program.display()
+        )),
+        false => Ok(program),
     }
 }
 
@@ -581,9 +610,10 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
         ));
         lines.extend(compared.comparison.metrics.iter().map(|metric| {
             format!(
-                "  {:<24} {:>10}  threshold {:>8}  {}",
+                "  {:<24} {:>10}  {:>22}  threshold {:>8}  {}",
                 words::named(&metric.name),
                 words::change(metric.change),
+                words::interval(metric.adjusted),
                 words::percent(metric.threshold),
                 compared.word(metric)
             )

@@ -9,6 +9,7 @@ mod formats;
 mod generate;
 mod models;
 mod peers;
+mod regress;
 mod rules;
 mod run;
 mod selftest;

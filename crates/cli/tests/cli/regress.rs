@@ -1,0 +1,150 @@
+//! `lfmark regress`: a verdict and its exit code. The programs that it compares hand out records of
+//! known truth, so that no verdict depends on the machine.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use metrics::{
+    engine::{self, Truth},
+    record::{Member, Start},
+};
+
+use crate::support::{Folder, check_failed};
+
+const REPEATS: u32 = 5;
+
+const REGRESS: &str = "regress --baseline ./program --candidate ./program --repeats 5 \
+                       --cool-down-limit 0 -o out";
+
+/// Stands for a build of lfmark: `run --config FILE --output DIR --member JSON`.
+const PROGRAM: &str =
+    "#!/bin/sh\nmkdir \"$5\" && cp \"records/$(basename \"$5\")/record.jsonl\" \"$5\"\n";
+
+/// A folder with that program, and the records that it hands out.
+fn folder(candidate: &Truth, of_candidate: fn(&mut Start)) -> Folder {
+    let folder = Folder::with("program", PROGRAM);
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path("program"), executable).unwrap();
+    let mut number = 0;
+    for repeat in 1..=REPEATS {
+        let mut order = ["baseline", "candidate"];
+        if repeat % 2 == 0 {
+            order.reverse();
+        }
+        for arm in order {
+            number += 1;
+            let name = format!("{number:02}-{arm}");
+            let mut start = engine::start(&name, 30);
+            start.member = Some(Member {
+                set: "out".to_owned(),
+                arm: arm.to_owned(),
+                number,
+                repeat,
+                waited_ns: 0,
+                unmet: Vec::new(),
+                unread: Vec::new(),
+                empty_caches: None,
+            });
+            let mut truth = steady();
+            if arm == "candidate" {
+                truth = *candidate;
+                of_candidate(&mut start);
+            }
+            let dir = folder.path("records").join(&name);
+            engine::record(&truth, &start, number.into(), &dir).unwrap();
+        }
+    }
+    folder
+}
+
+/// Processes that differ by 0.2 %.
+fn steady() -> Truth {
+    let mut truth = Truth::steady(30);
+    truth.step.process_spread = 0.002;
+    truth
+}
+
+fn slower(by: f64) -> Truth {
+    let mut truth = steady();
+    truth.step.level *= 1.0 + by;
+    truth
+}
+
+/// What is on stderr has all of `needles`, and the report has the verdict too.
+fn check(candidate: Truth, of_candidate: fn(&mut Start), code: i32, word: &str, needles: &[&str]) {
+    let folder = folder(&candidate, of_candidate);
+    let finished = folder.lfmark(REGRESS);
+    check_failed(word, &finished, code, needles);
+    for text in [&finished.stdout, &folder.read("out/report.md")] {
+        let verdict = format!("candidate against baseline: {word}");
+        assert!(text.contains(&verdict), "{text}");
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_verdict() {
+    let as_it_is = |_: &mut Start| {};
+    check(steady(), as_it_is, 0, "equivalent", &[]);
+    check(slower(-0.1), as_it_is, 0, "improved", &[]);
+    check(
+        slower(0.1),
+        as_it_is,
+        3,
+        "regressed",
+        &[
+            "error: regressed: step time +",
+            " % confidence)",
+            "find out what costs this",
+        ],
+    );
+    let mut noisy = slower(0.03);
+    noisy.step.process_spread = 0.05;
+    check(
+        noisy,
+        as_it_is,
+        4,
+        "inconclusive",
+        &["error: inconclusive: step time ", "; --repeats "],
+    );
+    let hot = Truth {
+        thermal_state: [0, 2],
+        ..slower(0.1)
+    };
+    check(
+        hot,
+        as_it_is,
+        5,
+        "void",
+        &["error: void: the thermal state rose"],
+    );
+    check(
+        slower(0.1),
+        |start| start.config.max_seq_length = 8,
+        6,
+        "not comparable",
+        &["error: not the same work: ", "max_seq_length"],
+    );
+}
+
+#[test]
+fn json_is_one_object_whatever_the_exit_code() {
+    let folder = folder(&slower(0.1), |_| {});
+    let finished = folder.lfmark(&format!("{REGRESS} --json"));
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    let json: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    let comparison = &json["summary"]["comparisons"][0]["comparison"];
+    assert_eq!(comparison["verdict"]["kind"], "regressed");
+}
+
+#[test]
+fn programs_are_checked_before_anything_runs_and_one_that_fails_ends_it() {
+    let folder = Folder::new();
+    let check = |arguments: &str, code, needles: &[&str]| {
+        folder.check_nothing_run(&format!("regress -o out {arguments}"), code, needles);
+    };
+    check("", 2, &["--baseline"]);
+    check("--baseline ./nowhere", 2, &["nowhere", "no such file"]);
+    check("--baseline false --repeats 1", 2, &["--repeats"]);
+    check("--baseline false --lora-rank 0", 2, &["lora-rank is 0"]);
+    let failing = "regress --baseline false -o out --cool-down-limit 0";
+    folder.check_error(failing, 1, &["run 1 of 20 (arm baseline)"]);
+}
