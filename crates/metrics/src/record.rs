@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 /// Version of the record format.
 ///
@@ -244,9 +244,13 @@ pub struct GenerationConfig {
 /// The model, as built.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Model {
-    /// Preset or folder name; never a path.
+    /// Preset, folder name or id on the hub; never a path.
     pub name: String,
+    /// Commit of the hub that the files are of; null for files from elsewhere.
+    pub revision: Option<String>,
     pub weights: Weights,
+    /// How matrices are packed; null where all are plain floats.
+    pub quantization: Option<Quantization>,
     pub layers: u32,
     pub attention_layers: u32,
     pub hidden_size: u32,
@@ -272,6 +276,26 @@ pub struct AdapterShape {
     pub name: String,
     pub inputs: u32,
     pub outputs: u32,
+}
+
+/// Matrices in MLX's affine format.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Quantization {
+    /// Whether they were packed while loading, and not in the files.
+    pub on_load: bool,
+    /// By how they are packed; matrices that are in none of these are plain floats.
+    pub packed: Vec<Packed>,
+}
+
+/// Matrices that are packed in one way.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Packed {
+    pub bits: u32,
+    /// Values that share a scale and a bias.
+    pub group_size: u32,
+    pub matrices: u32,
+    /// Values of all of them.
+    pub parameters: u64,
 }
 
 /// Where the base weights came from.
@@ -314,6 +338,8 @@ pub struct Phase {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
+    /// Asking the hub for the model, and fetching what the cache lacked of it.
+    Fetch,
     /// Reading the machine, config, tokenizer and weights; attaching adapters; on a CPU also
     /// copying memory at the end, to know how fast that is.
     Setup,

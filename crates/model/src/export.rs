@@ -34,8 +34,8 @@ pub fn write_model(place: &Place, options: Options, dir: &Path) -> Result<()> {
     write(place, load::parts(place, options)?, dir)
 }
 
-/// Writes a model in the same way with the adapters of a folder added into its weights, which stay
-/// packed as they were unless `dequantize`.
+/// Writes a model in the same way with the adapters of a folder added into its weights. What is
+/// packed stays so unless `dequantize`; `options.quantize` packs the sums.
 ///
 /// # Errors
 ///
@@ -47,13 +47,23 @@ pub fn write_fused(
     dequantize: bool,
     dir: &Path,
 ) -> Result<()> {
-    let mut parts = load::parts(place, options)?;
+    let plain = Options {
+        quantize: None,
+        ..options
+    };
+    let mut parts = load::parts(place, plain)?;
+    if parts.shape.quantization.is_some() && options.quantize.is_some() {
+        return Err(Error::Invalid(load::QUANTIZED_ALREADY.into()));
+    }
     let adapters = Adapters::load(&parts.shape, adapters)?;
     // Before the adapters are added, which then lose nothing to packing.
     if dequantize {
         quantization::unpack(&mut parts.tensors, &parts.shape.tensors())?;
     }
     lora::fuse(&mut parts.tensors, &adapters)?;
+    if let Some(scheme) = options.quantize {
+        quantization::pack(&mut parts.tensors, &parts.shape.tensors(), scheme)?;
+    }
     write(place, parts, dir)
 }
 

