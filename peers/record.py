@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-SCHEMA = {"major": 1, "minor": 1}
+SCHEMA = {"major": 1, "minor": 2}
 
 
 def now_ns():

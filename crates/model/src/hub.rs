@@ -7,7 +7,7 @@
 //! once everything is there. So what is cut off is gone on with, and never taken for whole.
 
 use std::{
-    env, fmt,
+    env,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     ops::ControlFlow,
@@ -148,7 +148,7 @@ pub fn snapshot(
     settings: &Settings,
     id: &str,
     revision: Option<&str>,
-    progress: &mut Watch,
+    watch: &mut Watch,
 ) -> Result<Snapshot> {
     let revision = revision.unwrap_or(DEFAULT_REVISION);
     let segment = |part: &str| !part.is_empty() && !part.starts_with('.');
@@ -178,12 +178,12 @@ pub fn snapshot(
             let Ok(snapshot) = hub.cached() else {
                 return Err(hub.error(reason));
             };
-            let _ = progress(Progress::Cached { reason: &reason });
+            let _ = watch(Progress::Cached { reason: &reason });
             return Ok(snapshot);
         }
-        Err(failure) => return Err(hub.error(failure.text())),
+        Err(failure) => return Err(hub.failed(failure)),
     };
-    hub.fetch(&listing, progress)
+    hub.fetch(&listing, watch)
 }
 
 /// A model on the hub, and its place in the cache.
@@ -235,13 +235,13 @@ enum Failure {
     /// The connection ended or fell silent within a file.
     Cut(String),
     Other(String),
+    /// This machine failed.
+    Here(Error),
 }
 
-impl Failure {
-    fn text(self) -> String {
-        match self {
-            Self::Unreachable(text) | Self::Cut(text) | Self::Other(text) => text,
-        }
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Here(error)
     }
 }
 
@@ -271,6 +271,15 @@ impl<'a> Hub<'a> {
         Error::Hub {
             id: self.id.to_owned(),
             problem,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Unreachable(problem) | Failure::Cut(problem) | Failure::Other(problem) => {
+                self.error(problem)
+            }
+            Failure::Here(error) => error,
         }
     }
 
@@ -324,12 +333,12 @@ impl<'a> Hub<'a> {
     }
 
     /// Brings the files of a commit into the cache, and then notes the commit.
-    fn fetch(&self, listing: &Listing, progress: &mut Watch) -> Result<Snapshot> {
+    fn fetch(&self, listing: &Listing, watch: &mut Watch) -> Result<Snapshot> {
         let folder = self.cache.pointer_path(&listing.sha);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         for (place, name) in FILES.into_iter().enumerate() {
             match listing.siblings.iter().find(|it| it.name == name) {
-                Some(file) => self.bring(listing, file, progress)?,
+                Some(file) => self.bring(listing, file, watch)?,
                 None if place < NEEDED => {
                     return Err(
                         self.error(format!("it holds no {name}, so it is no model for lfmark"))
@@ -363,7 +372,7 @@ impl<'a> Hub<'a> {
             let file = file.ok_or_else(|| {
                 self.error(format!("its {INDEX} names {name}, which it does not hold"))
             })?;
-            self.bring(listing, file, progress)?;
+            self.bring(listing, file, watch)?;
         }
         let noted = self.cache.create_ref(&listing.sha);
         noted.map_err(Error::io(
@@ -377,7 +386,7 @@ impl<'a> Hub<'a> {
     }
 
     /// Brings one file into the cache, unless it is there.
-    fn bring(&self, listing: &Listing, file: &Sibling, progress: &mut Watch) -> Result<()> {
+    fn bring(&self, listing: &Listing, file: &Sibling, watch: &mut Watch) -> Result<()> {
         let wanted = match (&file.lfs, file.size, &file.blob) {
             (Some(lfs), _, _) => Wanted {
                 name: &file.name,
@@ -410,7 +419,7 @@ impl<'a> Hub<'a> {
         let _lock = self.lock(wanted.blob)?;
         // Another process may have been first.
         if !whole(&blob) {
-            self.download(&listing.sha, &wanted, &blob, progress)?;
+            self.download(&listing.sha, &wanted, &blob, watch)?;
         }
         if fs::symlink_metadata(&pointer).is_ok() {
             fs::remove_file(&pointer).map_err(Error::io("replace", &pointer))?;
@@ -441,7 +450,7 @@ impl<'a> Hub<'a> {
         commit: &str,
         wanted: &Wanted,
         blob: &Path,
-        progress: &mut Watch,
+        watch: &mut Watch,
     ) -> Result<()> {
         let dir = self.folder.join("blobs");
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
@@ -449,14 +458,13 @@ impl<'a> Hub<'a> {
         let mut cuts = 0;
         loop {
             let before = fs::metadata(&partial).map_or(0, |it| it.len());
-            let failure = match self.attempt(commit, wanted, &partial, progress)? {
-                Ok(()) => break,
-                Err(failure) => failure,
+            let Err(failure) = self.attempt(commit, wanted, &partial, watch) else {
+                break;
             };
             let after = fs::metadata(&partial).map_or(0, |it| it.len());
             cuts += 1;
             if !matches!(failure, Failure::Cut(_)) || after <= before || cuts > MOST_CUTS {
-                return Err(self.error(failure.text()));
+                return Err(self.failed(failure));
             }
         }
         if let Some(expected) = wanted.sha256 {
@@ -473,95 +481,91 @@ impl<'a> Hub<'a> {
         fs::rename(&partial, blob).map_err(Error::io("write", blob))
     }
 
-    /// One request for the rest of a file. The outer error is one of this machine.
+    /// One request for the rest of a file.
     fn attempt(
         &self,
         commit: &str,
         wanted: &Wanted,
         partial: &Path,
-        progress: &mut Watch,
-    ) -> Result<Result<(), Failure>> {
+        watch: &mut Watch,
+    ) -> Result<(), Failure> {
         let Wanted { name, size, .. } = *wanted;
-        let mut file = OpenOptions::new().append(true).create(true).open(partial);
-        let file = file.as_mut().map_err(|error| {
-            let error = io::Error::new(error.kind(), error.to_string());
-            Error::io("write", partial)(error)
-        })?;
+        let file = OpenOptions::new().append(true).create(true).open(partial);
+        let mut file = file.map_err(Error::io("write", partial))?;
+        let restart = |file: &File| file.set_len(0).map_err(Error::io("write", partial));
         let mut done = file.metadata().map_err(Error::io("read", partial))?.len();
         if done > size {
-            file.set_len(0).map_err(Error::io("write", partial))?;
+            restart(&file)?;
             done = 0;
         }
         if done == size {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let url = format!(
             "{}/{}/resolve/{commit}/{name}",
             self.settings.endpoint, self.id
         );
-        let mut response = match self.get(&url, done) {
-            Ok(response) => response,
-            Err(failure) => {
+        let mut response = self.get(&url, done).map_err(|failure| match failure {
+            Failure::Unreachable(problem) | Failure::Cut(problem) | Failure::Other(problem) => {
                 let kept = match done {
                     0 => String::new(),
                     done => format!("; {done} of {size} bytes are kept for the next attempt"),
                 };
-                return Ok(Err(Failure::Other(format!(
-                    "{name}: {}{kept}",
-                    failure.text()
-                ))));
+                Failure::Other(format!("{name}: {problem}{kept}"))
             }
-        };
+            here => here,
+        })?;
         if response.status() == StatusCode::OK && done > 0 {
             // All of it, though the rest was asked for.
-            file.set_len(0).map_err(Error::io("write", partial))?;
+            restart(&file)?;
             done = 0;
         }
-        if let Some(offered) = offered(&response)
-            && offered != (done, size)
+        if let Some((from, offered)) = offered(&response)
+            && (from, offered) != (done, size)
         {
-            return Ok(Err(Failure::Other(format!(
-                "{name} should have {size} bytes, and the hub offers {} from byte {} on; run again, \
-                 and if that does not help, check HF_ENDPOINT",
-                offered.1, offered.0
-            ))));
+            return Err(Failure::Other(format!(
+                "{name} should have {size} bytes, and the hub offers {offered} from byte {from} \
+                 on; run again, and if that does not help, check HF_ENDPOINT"
+            )));
         }
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 18];
         loop {
+            let kept = format!(
+                "after {done} of {size} bytes, which are kept; run again to go on from there"
+            );
             let event = Progress::File {
                 name,
                 done,
                 total: size,
             };
-            if progress(event).is_break() {
-                return Ok(Err(Failure::Other(format!(
-                    "{name}: interrupted after {done} of {size} bytes, which are kept; run again \
-                     to go on from there"
-                ))));
+            if watch(event).is_break() {
+                return Err(Failure::Other(format!("{name}: interrupted {kept}")));
             }
-            let cut = |how: &dyn fmt::Display| {
-                Failure::Cut(format!(
-                    "{name}: {how} after {done} of {size} bytes, which are kept; run again to go \
-                     on from there"
-                ))
-            };
             let read = match body.read(&mut buffer) {
-                Ok(0) if done == size => return Ok(Ok(())),
-                Ok(0) => return Ok(Err(cut(&"the connection ended"))),
+                Ok(0) if done == size => return Ok(()),
+                Ok(0) => {
+                    return Err(Failure::Cut(format!("{name}: the connection ended {kept}")));
+                }
                 Ok(read) => read,
                 Err(error) if is_timeout(&error) => {
-                    let how = format!("nothing arrived for {:?}", self.settings.patience);
-                    return Ok(Err(cut(&how)));
+                    let patience = self.settings.patience;
+                    return Err(Failure::Cut(format!(
+                        "{name}: nothing arrived for {patience:?} {kept}"
+                    )));
                 }
-                Err(error) => return Ok(Err(cut(&format!("the connection was cut ({error})")))),
+                Err(error) => {
+                    return Err(Failure::Cut(format!(
+                        "{name}: the connection was cut ({error}) {kept}"
+                    )));
+                }
             };
             done += read as u64;
             if done > size {
-                file.set_len(0).map_err(Error::io("write", partial))?;
-                return Ok(Err(Failure::Other(format!(
+                restart(&file)?;
+                return Err(Failure::Other(format!(
                     "{name} should have {size} bytes, and more arrived; nothing of it is kept"
-                ))));
+                )));
             }
             file.write_all(&buffer[..read])
                 .map_err(Error::io("write", partial))?;

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
+use model::weights::sha256_hex;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 pub(crate) const ID: &str = "owner/model";
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -222,8 +222,7 @@ fn listing(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let siblings: Vec<_> = files
         .iter()
         .map(|(name, bytes)| {
-            let sha256 = Sha256::digest(bytes);
-            let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = sha256_hex(bytes);
             // Of a small file the hub says the hash of Git, of which only the form matters here.
             let blob = &sha256[..40];
             match name.ends_with(".safetensors") {
