@@ -54,7 +54,10 @@ fn settings_that_do_not_suit_the_model_are_refused() {
     check(
         "--model nope",
         1,
-        &["`nope` is neither a folder, nor one of `embedded`", "lfm2-1.2b"],
+        &[
+            "`nope` is neither a folder, nor one of `embedded`",
+            "lfm2-1.2b",
+        ],
     );
     check("--lora-layers 9", 2, &["9 LoRA layers", "the model has 8"]);
     check(

@@ -17,6 +17,9 @@ use crate::{
 
 const PROMPT: &str = "What is machine learning?";
 
+/// Another answer than the embedded model has learned, so that adapters are seen to matter.
+const SAMPLE: &str = r#"{"prompt": "What is machine learning?", "completion": "The model means that a test passes, and the compiler shows where it fails."}"#;
+
 /// mlx-lm's own commands, on the CPU: there both compute alike.
 const COMMAND: &str = "import sys, mlx.core as mx; mx.set_default_device(mx.cpu); \
                        sys.argv[0] = 'mlx_lm'; from mlx_lm.cli import main; main()";
@@ -48,6 +51,10 @@ impl Pair {
             return None;
         }
         let folder = Folder::new();
+        fs::create_dir(folder.path("data")).unwrap();
+        for name in ["data/train.jsonl", "data/valid.jsonl"] {
+            folder.write(name, SAMPLE);
+        }
         folder.ok("export -o model --iterations 1 --no-generation --device cpu --dtype f32");
         Some(Self { folder, python })
     }
@@ -82,7 +89,7 @@ impl Pair {
             None => (String::new(), String::new()),
         };
         let arguments = format!(
-            "generate --device cpu --dtype f32 --json --max-tokens 24 --model {model}{ours}"
+            "generate --device cpu --dtype f32 --json --max-tokens 12 --model {model}{ours}"
         );
         let mut command = self.folder.command(&arguments);
         let output = command.args(["--prompt", PROMPT]).output().unwrap();
@@ -99,7 +106,7 @@ impl Pair {
         let theirs = self.python(
             &script,
             &format!(
-                "generate --model {model}{theirs} --max-tokens 24 --temp 0 --verbose False \
+                "generate --model {model}{theirs} --max-tokens 12 --temp 0 --verbose False \
                  --prompt {prompt}"
             ),
         );
@@ -110,7 +117,7 @@ impl Pair {
     /// Trains adapters with lfmark, quickly enough to change what is generated.
     fn train(&self, model: &str, out: &str) {
         self.folder.ok(&format!(
-            "run -o {out} --model {model} --iterations 12 --learning-rate 2e-3 --lora-targets all \
+            "run -o {out} --model {model} --data data --iterations 16 --learning-rate 3e-3 --lora-targets all \
              --lora-layers 2 --no-generation --device cpu --dtype f32"
         ));
     }
@@ -135,17 +142,9 @@ fn adapters_and_fused_models_of_mlx_lm_generate_the_same_in_lfmark() {
         return;
     };
     let plain = pair.text("model", None);
-    fs::create_dir(pair.folder.path("data")).unwrap();
-    for name in ["train.jsonl", "valid.jsonl"] {
-        fs::copy(
-            repository("crates/model/embedded/train.jsonl"),
-            pair.folder.path("data").join(name),
-        )
-        .unwrap();
-    }
     pair.mlx_lm(
         "lora --train --model model --data data --adapter-path theirs --iters 8 --batch-size 1 \
-         --num-layers 2 --learning-rate 1e-3 --val-batches 1 --steps-per-eval 100",
+         --num-layers 2 --learning-rate 3e-3 --val-batches 1 --steps-per-eval 100",
     );
     let adapted = pair.text("model", Some("theirs"));
     assert_ne!(adapted, plain, "the adapters change nothing");
@@ -179,9 +178,6 @@ fn a_quantized_model_is_trained_over_fused_and_stored_for_both() {
     pair.folder
         .ok("fuse --model packed --adapters out -o dense --dequantize");
     assert_eq!(pair.text("dense", None), adapted);
-    pair.folder
-        .ok("fuse --model model --adapters out -o eight --q-bits 8");
-    pair.text("eight", None);
 }
 
 #[test]
