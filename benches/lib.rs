@@ -6,7 +6,7 @@ use metrics::store::Record;
 use model::{
     Result,
     data::{BatchOptions, Batches, Dataset, Order},
-    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
+    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded, Place},
     lora::{Adapters, LoraConfig},
     mlx::{DeviceKind, Session},
     train::{Optimizer, StepOptions, Trainer},
@@ -23,7 +23,12 @@ pub fn embedded() -> Result<(Session, Loaded)> {
         DeviceKind::Cpu => model::Dtype::Float32,
         DeviceKind::Gpu => model::Dtype::Bfloat16,
     };
-    Ok((session, load::load(EMBEDDED, dtype, 0)?))
+    let options = load::Options {
+        dtype,
+        seed: 0,
+        quantize: None,
+    };
+    Ok((session, load::load(&Place::embedded(), options)?))
 }
 
 /// The production step and its batches, with the defaults of `lfmark run`.

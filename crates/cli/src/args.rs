@@ -63,6 +63,8 @@ enum Command {
     /// Generate text, and show how fast.
     #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
+    /// Write a model with adapters added into its weights, as a folder.
+    Fuse(FuseArgs),
     /// Plant faults in synthetic runs, and see whether each is found and nothing else.
     #[command(allow_negative_numbers = true)]
     Selftest(SelftestArgs),
@@ -431,6 +433,25 @@ pub(crate) struct GenerateArgs {
     pub(crate) seed: u64,
 }
 
+#[derive(ClapArgs)]
+pub(crate) struct FuseArgs {
+    /// The type of the weights is that of the files, unless --dtype is given.
+    #[command(flatten)]
+    pub(crate) model: ModelOptions,
+    /// Run folder, or a folder with adapters as `lfmark run` or mlx-lm wrote it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapters: PathBuf,
+    /// Folder to write.
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Store every weight as a plain float, also those that are quantized in the files.
+    #[arg(long, conflicts_with = "q_bits")]
+    pub(crate) dequantize: bool,
+    /// Seed of random weights.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
 impl Args {
     pub(crate) fn run(self, clock: SystemClock) -> Result<(), Failure> {
         match self.command {
@@ -443,6 +464,7 @@ impl Args {
             Command::Report(args) => cmd::report::run(&args, self.output),
             Command::Audit(args) => cmd::audit::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),
+            Command::Fuse(args) => cmd::fuse::run(&args, self.output),
             Command::Selftest(args) => cmd::selftest::run(&args, self.output),
             Command::Models => cmd::models::run(self.output),
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod export;
+pub(crate) mod fuse;
 pub(crate) mod generate;
 pub(crate) mod models;
 pub(crate) mod noise;

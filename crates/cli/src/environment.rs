@@ -7,6 +7,7 @@ use model::{
     load::{Loaded, Source},
     lora::Adapters,
     mlx,
+    quantization::Packed,
     weights::sha256_hex,
 };
 use serde::Deserialize;
@@ -80,6 +81,8 @@ pub(crate) fn model(loaded: &Loaded, adapters: &Adapters) -> record::Model {
     };
     record::Model {
         name: loaded.name.clone(),
+        revision: loaded.revision.clone(),
+        quantization: quantization(loaded),
         weights: match loaded.source.clone() {
             Source::Embedded { sha256 } => record::Weights::Embedded { sha256 },
             Source::Files { sha256 } => record::Weights::Files { sha256 },
@@ -97,4 +100,17 @@ pub(crate) fn model(loaded: &Loaded, adapters: &Adapters) -> record::Model {
         config_sha256: Some(loaded.config_sha256.clone()),
         tokenizer_sha256: Some(loaded.tokenizer.sha256().to_owned()),
     }
+}
+
+fn quantization(loaded: &Loaded) -> Option<record::Quantization> {
+    let packed = |it: &Packed| record::Packed {
+        bits: it.scheme.bits as u32,
+        group_size: it.scheme.group_size as u32,
+        matrices: it.matrices,
+        parameters: it.parameters,
+    };
+    (!loaded.packed.is_empty()).then(|| record::Quantization {
+        on_load: loaded.quantized_here,
+        packed: loaded.packed.iter().map(packed).collect(),
+    })
 }

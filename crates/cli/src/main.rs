@@ -5,6 +5,7 @@ mod cmd;
 mod environment;
 mod exit;
 mod generation;
+mod loading;
 mod options;
 mod output;
 mod png;

@@ -19,6 +19,7 @@ use model::{
     load::EMBEDDED,
     lora::LoraConfig,
     mlx::{self, DeviceKind},
+    quantization::Scheme,
     train::Optimizer,
 };
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,19 @@ use crate::{
 /// Which model, and where it runs.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ModelOptions {
-    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
-    /// tokenizer.json [default: embedded].
-    #[arg(long, value_name = "NAME|DIR")]
+    /// `embedded`, a preset (see `lfmark models`), the id of a model on the hub, or a folder with
+    /// config.json, safetensors and tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|ID|DIR")]
     pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model on the hub [default: main].
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Quantize matrices to so many bits while loading, as mlx_lm.convert does [default: not].
+    #[arg(long, value_name = "BITS")]
+    pub(crate) q_bits: Option<u32>,
+    /// Values that share a scale where --q-bits quantizes: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(crate) q_group_size: Option<u32>,
     /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<DtypeName>,
@@ -44,14 +54,23 @@ pub(crate) struct ModelOptions {
 }
 
 /// Every setting of `lfmark run`. Flags and TOML keys have the same names.
-// The first three stand here once more because serde cannot both flatten and refuse unknown keys.
+// The first six stand here once more because serde cannot both flatten and refuse unknown keys.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct Options {
-    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
-    /// tokenizer.json [default: embedded].
-    #[arg(long, value_name = "NAME|DIR")]
+    /// `embedded`, a preset (see `lfmark models`), the id of a model on the hub, or a folder with
+    /// config.json, safetensors and tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|ID|DIR")]
     pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model on the hub [default: main].
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Quantize matrices to so many bits while loading, as mlx_lm.convert does [default: not].
+    #[arg(long, value_name = "BITS")]
+    pub(crate) q_bits: Option<u32>,
+    /// Values that share a scale where --q-bits quantizes: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(crate) q_group_size: Option<u32>,
     /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<DtypeName>,
@@ -279,6 +298,20 @@ impl ModelOptions {
         self.model.as_deref().unwrap_or(EMBEDDED)
     }
 
+    /// How to quantize while loading.
+    pub(crate) fn scheme(&self) -> Result<Option<Scheme>, Failure> {
+        let scheme = match (self.q_bits, self.q_group_size) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => Err("q-group-size belongs to q-bits; give both".into()),
+            (Some(bits), size) => {
+                let size = size.unwrap_or(DEFAULT_GROUP_SIZE);
+                Scheme::new(bits.into(), size.into())
+                    .map_err(|problem| format!("q-bits, q-group-size: {problem}"))
+            }
+        };
+        scheme.map(Some).map_err(Failure::Usage)
+    }
+
     pub(crate) fn device(&self) -> Option<DeviceKind> {
         self.device.map(|device| match device {
             DeviceName::Cpu => DeviceKind::Cpu,
@@ -296,10 +329,14 @@ impl ModelOptions {
     }
 }
 
+/// That of mlx_lm.convert.
+const DEFAULT_GROUP_SIZE: u32 = 64;
+
 /// A run's choices, as far as they depend on neither the device nor the model.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) model: ModelOptions,
+    pub(crate) quantize: Option<Scheme>,
     pub(crate) data: Option<PathBuf>,
     pub(crate) iterations: u32,
     pub(crate) batch_size: u32,
@@ -396,6 +433,9 @@ impl Options {
         // Destructured, so that a new setting cannot be forgotten here.
         let Self {
             model,
+            revision,
+            q_bits,
+            q_group_size,
             dtype,
             device,
             data,
@@ -443,6 +483,9 @@ impl Options {
         };
         Self {
             model: model.or(other.model),
+            revision: revision.or(other.revision),
+            q_bits: q_bits.or(other.q_bits),
+            q_group_size: q_group_size.or(other.q_group_size),
             dtype: dtype.or(other.dtype),
             device: device.or(other.device),
             data: data.or(other.data),
@@ -518,6 +561,14 @@ impl Options {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             chat_template: !self.no_chat_template.unwrap_or(false),
         };
+        let model = ModelOptions {
+            model: self.model.clone(),
+            revision: self.revision.clone(),
+            q_bits: self.q_bits,
+            q_group_size: self.q_group_size,
+            dtype: self.dtype,
+            device: self.device,
+        };
         let plan = Plan {
             iterations,
             windows,
@@ -550,11 +601,8 @@ impl Options {
                 .over(Rules::default())
                 .map_err(|e| usage(format!("rules: {e}")))?,
             data: self.data,
-            model: ModelOptions {
-                model: self.model,
-                dtype: self.dtype,
-                device: self.device,
-            },
+            quantize: model.scheme()?,
+            model,
         };
         if !(plan.lora.scale as f32).is_finite() {
             return Err(usage(format!(
@@ -737,6 +785,15 @@ mod tests {
         check("temperature = -1", "the temperature is -1");
         check("top-p = 0", "top-p is 0");
         check("max-seq-length = 1", "at least 2");
+        check(
+            "q-bits = 7",
+            "the number of bits is 7, and MLX has 2, 3, 4, 5, 6, 8",
+        );
+        check(
+            "q-bits = 4\nq-group-size = 48",
+            "the group size is 48, and MLX has 32, 64, 128",
+        );
+        check("q-group-size = 32", "q-group-size belongs to q-bits");
         check("learning-rte = 1", "unknown field `learning-rte`");
         check("optimizer = \"sgd\"", "unknown variant `sgd`");
         check(

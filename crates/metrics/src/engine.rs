@@ -210,6 +210,8 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         },
         model: Model {
             name: NAME.to_owned(),
+            revision: None,
+            quantization: None,
             weights: Weights::Random { seed: 0 },
             layers: 2,
             attention_layers: 1,

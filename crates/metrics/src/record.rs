@@ -271,9 +271,13 @@ pub struct GenerationConfig {
 /// The model, as built.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Model {
-    /// Preset or folder name; never a path.
+    /// Preset, folder name or id on the hub; never a path.
     pub name: String,
+    /// Commit of the hub that the files are of; null for files from elsewhere.
+    pub revision: Option<String>,
     pub weights: Weights,
+    /// How matrices are packed; null where all are plain floats.
+    pub quantization: Option<Quantization>,
     pub layers: u32,
     pub attention_layers: u32,
     pub hidden_size: u32,
@@ -299,6 +303,26 @@ pub struct AdapterShape {
     pub name: String,
     pub inputs: u32,
     pub outputs: u32,
+}
+
+/// Matrices in MLX's affine format.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Quantization {
+    /// Whether they were packed while loading, and not in the files.
+    pub on_load: bool,
+    /// By how they are packed; matrices that are in none of these are plain floats.
+    pub packed: Vec<Packed>,
+}
+
+/// Matrices that are packed in one way.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Packed {
+    pub bits: u32,
+    /// Values that share a scale and a bias.
+    pub group_size: u32,
+    pub matrices: u32,
+    /// Values of all of them.
+    pub parameters: u64,
 }
 
 /// Where the base weights came from.
@@ -341,6 +365,8 @@ pub struct Phase {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
+    /// Asking the hub for the model, and fetching what the cache lacked of it.
+    Fetch,
     /// Reading the machine, config, tokenizer and weights; attaching adapters; on a CPU also
     /// copying memory at the end, to know how fast that is.
     Setup,

@@ -21,8 +21,8 @@ use crate::noise::{Noise, differing, flat};
 use crate::performance::{self, ArmFigure, Figure, Ratio};
 use crate::readiness::ReadinessRules;
 use crate::record::{
-    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Schema, Start,
-    Weights,
+    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Quantization, Schema,
+    Start, Weights,
 };
 use crate::rules::Rules;
 use crate::steadiness;
@@ -197,6 +197,7 @@ pub struct Process {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     pub weights: Weights,
+    pub quantization: Option<Quantization>,
     pub config_sha256: Option<String>,
     pub tokenizer_sha256: Option<String>,
     pub parameters: u64,
@@ -575,6 +576,7 @@ impl Work {
         };
         Self {
             weights: model.weights.clone(),
+            quantization: model.quantization.clone(),
             config_sha256: model.config_sha256.clone(),
             tokenizer_sha256: model.tokenizer_sha256.clone(),
             parameters: model.parameters,

@@ -266,6 +266,8 @@ pub struct Share {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
+    /// Only of a run that asked the hub for its model.
+    Fetch,
     Setup,
     /// Reading the data set, and building the batch of every iteration.
     Data,
@@ -489,6 +491,7 @@ fn budget(record: &Record) -> Budget {
         phase(PhaseKind::Data),
         over_iterations(|iteration| iteration.data_ns),
     ];
+    let fetch = phase(PhaseKind::Fetch).map(|ns| (Part::Fetch, Some(ns)));
     let measured = [
         (Part::Setup, phase(PhaseKind::Setup)),
         (
@@ -505,6 +508,7 @@ fn budget(record: &Record) -> Budget {
                 .then(|| total(record.generations.iter().map(|g| g.wall_ns))),
         ),
     ];
+    let measured: Vec<_> = fetch.into_iter().chain(measured).collect();
     let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
     let explained = total(measured.iter().filter_map(|(_, ns)| *ns));
     // In 128 bits, since parts that overlap may add up to more than the whole.
@@ -864,6 +868,21 @@ mod tests {
         );
         assert_eq!((budget.wall_ns, budget.wall_known), (40_000, true));
         assert_eq!(budget.rest_ns, 18_500);
+        let mut fetched = whole_run();
+        fetched.phases.push(Phase {
+            phase: PhaseKind::Fetch,
+            start_ns: 100,
+            wall_ns: 500,
+        });
+        let budget_of_fetched = summarize(&fetched).budget;
+        assert_eq!(
+            (
+                budget_of_fetched.parts[0].part,
+                budget_of_fetched.parts[0].ns
+            ),
+            (Part::Fetch, Some(500))
+        );
+        assert_eq!(budget_of_fetched.rest_ns, 18_000);
         assert_close(budget.rest_share, 0.4625);
         assert_close(budget.parts[1].share, 0.04);
         let shares: f64 = budget.parts.iter().filter_map(|p| p.share).sum();

@@ -4,7 +4,7 @@
 //! outside went through [`markdown`](crate::markdown). The template decides what is said and in
 //! which order.
 
-use metrics::record::{Start, Weights};
+use metrics::record::{Model, Packed, Start, Weights};
 use metrics::store::Record;
 use metrics::summary::{RunStatus, Summary};
 use serde::Serialize;
@@ -87,7 +87,7 @@ impl View {
             device: device(start),
             status: status(summary),
             notices: record.notices.iter().map(|notice| escape(notice)).collect(),
-            weights: weights(&start.model.weights),
+            weights: weights(&start.model),
             overview: overview(record, summary),
             configuration: configuration::configuration(record, summary),
             adapters: configuration::adapters(record),
@@ -188,8 +188,8 @@ fn status(summary: &Summary) -> Status {
     }
 }
 
-fn weights(weights: &Weights) -> WeightsView {
-    let (random, source) = match weights {
+fn weights(model: &Model) -> WeightsView {
+    let (random, mut source) = match &model.weights {
         Weights::Embedded { sha256 } => (
             false,
             format!("embedded in lfmark, SHA-256 {}", escape(sha256)),
@@ -200,6 +200,26 @@ fn weights(weights: &Weights) -> WeightsView {
         ),
         Weights::Random { seed } => (true, format!("**random**, made from seed {seed}")),
     };
+    if let Some(revision) = &model.revision {
+        source += &format!(", commit {} on the hub", escape(revision));
+    }
+    if let Some(quantization) = &model.quantization {
+        source += "; quantized ";
+        source += match quantization.on_load {
+            true => "while loading",
+            false => "in the files",
+        };
+        for (place, packed) in quantization.packed.iter().enumerate() {
+            let Packed {
+                bits,
+                group_size,
+                matrices,
+                ..
+            } = packed;
+            source += if place == 0 { ": " } else { "; " };
+            source += &format!("{matrices} matrices to {bits} bits in groups of {group_size}");
+        }
+    }
     WeightsView { random, source }
 }
 

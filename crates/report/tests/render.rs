@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use metrics::quality::{Agreement, Checks, Score};
 use metrics::record::{
     AdapterShape, Build, Config, Data, End, Engine, Event, Finish, Generation, GenerationConfig,
-    Iteration, Lora, Machine, MachineState, Member, Mlx, Model, NativeSetup, Optimizer, Phase,
-    PhaseKind, SCHEMA, Start, Status, Weights, WindowSpec,
+    Iteration, Lora, Machine, MachineState, Member, Mlx, Model, NativeSetup, Optimizer, Packed,
+    Phase, PhaseKind, Quantization, SCHEMA, Start, Status, Weights, WindowSpec,
 };
 use metrics::rules::{Rules, WORDS};
 use metrics::store::Record;
@@ -66,6 +66,46 @@ fn a_run_without_generation() {
         .phases
         .retain(|phase| phase.phase != PhaseKind::WarmUp);
     check("no-generation", &record);
+}
+
+#[test]
+fn a_quantized_model_of_the_hub_is_said_to_be_so() {
+    let mut record = complete(20);
+    record.start.model.weights = Weights::Files {
+        sha256: "ab".repeat(32),
+    };
+    record.start.model.revision = Some("c0ffee".to_owned());
+    record.start.model.quantization = Some(Quantization {
+        on_load: true,
+        packed: vec![
+            Packed {
+                bits: 4,
+                group_size: 64,
+                matrices: 12,
+                parameters: 4_000_000,
+            },
+            Packed {
+                bits: 8,
+                group_size: 32,
+                matrices: 1,
+                parameters: 1_000,
+            },
+        ],
+    });
+    record.phases.push(Phase {
+        phase: PhaseKind::Fetch,
+        start_ns: 0,
+        wall_ns: 40_000_000,
+    });
+    let rendered = render(&record).unwrap();
+    let report = rendered.get(REPORT).unwrap();
+    for part in [
+        "commit c0ffee on the hub; quantized while loading: 12 matrices to 4 bits in groups of \
+         64; 1 matrices to 8 bits in groups of 32",
+        "| Fetching |",
+    ] {
+        assert!(report.contains(part), "no `{part}` in\n{report}");
+    }
 }
 
 #[test]
@@ -783,6 +823,8 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             attention_layers: 3,
             hidden_size: 256,
             ffn_size: 640,
+            revision: None,
+            quantization: None,
             vocab_size: 4_096,
             parameters: 4_561_152,
             weight_bytes: 18_244_608,
@@ -984,6 +1026,7 @@ fn hostile() -> Record {
     start.model.adapters[0].name = text();
     start.model.config_sha256 = some();
     start.model.tokenizer_sha256 = some();
+    start.model.revision = some();
     start.data.name = text();
     start.data.sha256 = text();
     start.data.format = text();

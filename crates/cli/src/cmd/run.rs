@@ -37,6 +37,7 @@ use crate::{
     environment,
     exit::Failure,
     generation::{Generator, Prompt},
+    loading,
     options::Plan,
     output,
     progress::Progress,
@@ -160,10 +161,13 @@ impl<'a> Run<'a> {
         progress: Progress,
         output: Output,
     ) -> anyhow::Result<Self> {
+        let fetch_ns = clock.now_ns();
+        let place = loading::find(&plan.model, output.quiet, stopped)?;
+        let found_ns = clock.now_ns();
         progress.phase("loading the model");
         let footprint = FootprintReader::new();
-        let dtype = plan.model.dtype(device);
-        let loaded = Rc::new(load::load(plan.model.name(), dtype.mlx(), plan.seed)?);
+        let how = loading::how(&plan.model, plan.quantize, device, plan.seed);
+        let loaded = Rc::new(load::load(&place, how)?);
         let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
@@ -220,10 +224,16 @@ impl<'a> Run<'a> {
             launch_ns: origin.launch_ns,
         };
         let mut writer = Writer::create(dir, &start)?;
-        for (phase, start_ns, wall_ns) in [
-            (PhaseKind::Setup, 0, setup_ns),
-            (PhaseKind::Data, setup_ns, data_ns),
-        ] {
+        let set_up = match place.revision {
+            Some(_) => vec![
+                (PhaseKind::Setup, 0, fetch_ns),
+                (PhaseKind::Fetch, fetch_ns, found_ns - fetch_ns),
+                (PhaseKind::Setup, found_ns, setup_ns - found_ns),
+            ],
+            None => vec![(PhaseKind::Setup, 0, setup_ns)],
+        };
+        let data = (PhaseKind::Data, setup_ns, data_ns);
+        for (phase, start_ns, wall_ns) in set_up.into_iter().chain([data]) {
             writer.append(&Event::Phase(Phase {
                 phase,
                 start_ns,

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     args::{Output, Presentation, SweepArgs},
     exit::Failure,
+    loading,
     options::{DeviceName, Options},
     output,
 };
@@ -178,7 +179,9 @@ fn prepare(
         }],
         false => programs.iter().map(program).collect::<Result<_, _>>()?,
     };
-    let tokenizer = load::tokenizer(options.model.as_deref().unwrap_or(EMBEDDED))?;
+    let model = options.clone().resolve()?.model;
+    let place = loading::find(&model, output.quiet, || false)?;
+    let tokenizer = load::tokenizer(&place)?;
     let here = env::current_dir().context("cannot tell the current folder")?;
     let data = here.join(dir).join(DATA);
     let settings: Vec<Options> = plan

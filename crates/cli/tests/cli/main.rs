@@ -7,6 +7,8 @@ mod browser;
 mod failing_disk;
 mod formats;
 mod generate;
+mod hub;
+mod mlx_lm;
 mod models;
 mod peers;
 mod regress;

@@ -92,7 +92,7 @@ fn exported_work_is_not_overwritten() {
 }
 
 /// Says on the terminal that a test could not run, since the output of a passed one is not shown.
-fn skip(test: &str, why: &str) {
+pub(crate) fn skip(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
 }
 

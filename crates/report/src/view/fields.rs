@@ -153,8 +153,13 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "start.config.generation",
         "prompts, their checks, and how tokens are chosen",
     ),
-    ("start.model.name", "preset or name of a folder"),
+    (
+        "start.model.name",
+        "preset, name of a folder, or id on the hub",
+    ),
     ("start.model.weights", "where the base weights came from"),
+    ("start.model.revision", "commit of the hub's files"),
+    ("start.model.quantization", "how matrices are packed"),
     (
         "start.model.layers",
         "layers; the attention layers, sizes and vocabulary are beside it",
