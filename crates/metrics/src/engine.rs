@@ -160,6 +160,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
             working_set_bytes: None,
             library_sha256: None,
             blas: None,
+            metallib: None,
         },
         machine: Machine {
             os: NAME.to_owned(),
@@ -231,6 +232,8 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         rules: Some(Rules::default()),
         member: None,
         engine: None,
+        sampling: None,
+        settled: None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sysinfo::{Components, System};
 
 use crate::footprint::FootprintReader;
-use crate::machine;
+use crate::machine::Reader;
 use crate::measure::Clock;
 
 /// When the machine is ready.
@@ -153,6 +153,7 @@ pub struct Sensors {
     system: Option<System>,
     components: Option<Components>,
     footprint: FootprintReader,
+    reader: Reader,
     span: Duration,
 }
 
@@ -163,6 +164,7 @@ impl Sensors {
             system: System::new().ok(),
             components: Components::new().ok(),
             footprint: FootprintReader::new(),
+            reader: Reader::for_gpu(None),
             span: span.max(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL),
         }
     }
@@ -173,7 +175,7 @@ impl Sensors {
         refresh();
         thread::sleep(self.span);
         refresh();
-        let state = machine::state(0, &mut self.footprint);
+        let state = self.reader.state(0, &mut self.footprint);
         let hottest = self.components.as_mut().and_then(|components| {
             components.refresh(true);
             let sensors = components.iter();

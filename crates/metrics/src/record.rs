@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 /// Version of the record format.
 ///
@@ -42,6 +42,7 @@ pub enum Event {
     Iteration(Iteration),
     Generation(Generation),
     MachineState(MachineState),
+    Sensors(Sensors),
     End(End),
 }
 
@@ -67,6 +68,31 @@ pub struct Start {
     pub member: Option<Member>,
     /// The program that did the work in lfmark's place; null where that was lfmark.
     pub engine: Option<Engine>,
+    /// Where [`Sensors`] come from; null where nothing could be sampled.
+    pub sampling: Option<Sampling>,
+    /// How the run waited for the machine; null where it was not asked to.
+    pub settled: Option<Settled>,
+}
+
+/// Sensors that are read at an interval, by a thread of its own.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Between two samples, as intended: they lie further apart where reading is slow.
+    pub interval_ns: u64,
+    /// What the power of each rail is read from (`NVML`, `powercap`, `macmon`).
+    pub rails: BTreeMap<String, String>,
+}
+
+/// A wait for the machine before the run.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Settled {
+    pub waited_ns: u64,
+    /// Conditions that were still not met when the wait was given up, one sentence each.
+    pub unmet: Vec<String>,
+    /// What could not be read during the wait, and so was no condition.
+    pub unread: Vec<String>,
+    /// The program that kept the machine awake; null where none did.
+    pub awake_by: Option<String>,
 }
 
 /// Another program, at work that `lfmark export` wrote.
@@ -141,6 +167,18 @@ pub struct Mlx {
     pub library_sha256: Option<String>,
     /// Which BLAS serves the CPU back end, where that is known.
     pub blas: Option<String>,
+    /// Metal's kernels beside the library; null on other back ends.
+    pub metallib: Option<Metallib>,
+}
+
+/// A library of compiled Metal kernels.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Metallib {
+    pub bytes: u64,
+    /// Oldest macOS that it is built for, from its header (`26.2`).
+    pub built_for: Option<String>,
+    /// Whether it has kernels for the neural accelerators of newer GPUs.
+    pub neural_accelerators: bool,
 }
 
 /// The machine, in fields that do not change while it runs.
@@ -162,6 +200,32 @@ pub struct Machine {
     pub gpu: Option<String>,
     pub gpu_cores: Option<u32>,
     pub virtual_machine: Option<bool>,
+    /// Kinds of CPU cores, the fastest first; null where there is one kind or none was read.
+    pub cpu_tiers: Option<Vec<CpuTier>>,
+    /// macOS: the limit of GPU memory that was set by hand; null where the system decides.
+    pub gpu_wired_limit_bytes: Option<u64>,
+    /// NVIDIA: version of the driver, the limit of power in force, and the highest clock.
+    pub gpu_driver: Option<String>,
+    pub gpu_power_limit_uw: Option<u64>,
+    pub gpu_max_clock_hz: Option<u64>,
+    /// Linux: limits of the control group; null where none were read.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// CPU cores of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct CpuTier {
+    /// As the system names it (`Performance`); null where it does not.
+    pub name: Option<String>,
+    pub physical_cores: u32,
+}
+
+/// What a control group leaves of the machine; a limit is null where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub memory_bytes: Option<u64>,
+    /// CPU time in thousandths of a CPU.
+    pub cpu_milli: Option<u64>,
 }
 
 /// Every choice of the run, resolved: no default is left to the reader.
@@ -325,6 +389,8 @@ pub enum PhaseKind {
     WarmUp,
     /// Writing the adapters.
     Save,
+    /// Waiting for the machine, and measuring what it draws before the run.
+    Idle,
 }
 
 /// One training iteration.
@@ -421,6 +487,36 @@ pub struct MachineState {
     /// What the processors copied just before; null where that was not tried.
     #[serde(default)]
     pub copies: Option<Copies>,
+    /// macOS: whether Low Power Mode is on.
+    pub low_power_mode: Option<bool>,
+    /// Linux: what decides the CPU's clock, several of them in the order of the alphabet.
+    pub cpu_governor: Option<String>,
+    /// Linux: time of all CPUs since the machine was started, and what of it other guests of the
+    /// same hardware had.
+    pub cpu_total_ms: Option<u64>,
+    pub cpu_steal_ms: Option<u64>,
+    /// Linux: time for which the control group's limit held the process back.
+    pub cgroup_throttled_us: Option<u64>,
+    pub gpu_memory_clock_hz: Option<u64>,
+    /// NVIDIA: why the clock is below its highest, by NVML's names.
+    pub gpu_throttle_reasons: Option<Vec<String>>,
+}
+
+/// One sample of the sensors. Every field is null where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Sensors {
+    /// Since process start.
+    pub at_ns: u64,
+    /// Power by rail, in microwatts.
+    pub power_uw: Option<BTreeMap<String, u64>>,
+    /// Cumulative energy counters by rail, in microjoules.
+    pub energy_uj: Option<BTreeMap<String, u64>>,
+    pub gpu_clock_hz: Option<u64>,
+    pub gpu_temperature_mc: Option<i64>,
+    pub cpu_temperature_mc: Option<i64>,
+    /// As in [`MachineState`].
+    pub thermal_state: Option<u32>,
+    pub gpu_throttle_reasons: Option<Vec<String>>,
 }
 
 /// Copies of memory by all processors at once, pass after pass.

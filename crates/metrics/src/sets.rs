@@ -18,7 +18,6 @@ use crate::comparison::{
     Verdict,
 };
 use crate::noise::{Noise, differing, flat};
-use crate::readiness::ReadinessRules;
 use crate::record::{
     AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Start, Weights,
 };
@@ -26,6 +25,7 @@ use crate::rules::Rules;
 use crate::steadiness;
 use crate::store::{self, ReadError, Record};
 use crate::summary::RunStatus;
+use crate::validity::{self, Mark};
 
 /// Windows a process gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -111,8 +111,8 @@ pub struct Process {
     iterations_hash: u64,
     /// Tokens of every prompt and tokens generated for it.
     prompts: Vec<(u32, usize)>,
-    /// Largest swap in use less the one before training.
-    swap_growth_bytes: Option<u64>,
+    /// What happened to the machine, or is true of it.
+    pub marks: Vec<Mark>,
 }
 
 /// What a run had to do, however it did it.
@@ -405,7 +405,7 @@ impl Process {
             prompts: prompts
                 .map(|generation| (generation.prompt_tokens, generation.token_ids.len()))
                 .collect(),
-            swap_growth_bytes: swap_growth(record),
+            marks: validity::marks(record, &record.start.rules.unwrap_or_default().validity),
         })
     }
 
@@ -555,16 +555,6 @@ fn wall(iterations: &[Iteration]) -> f64 {
     (end - first.start_ns as f64) / iterations.len() as f64
 }
 
-fn swap_growth(record: &Record) -> Option<u64> {
-    let before = record.states.first()?.swap_used_bytes?;
-    let states = record
-        .states
-        .iter()
-        .filter_map(|state| state.swap_used_bytes);
-    let later = states.chain(record.iterations.iter().filter_map(|it| it.swap_bytes));
-    later.max().map(|most| most.saturating_sub(before))
-}
-
 /// Why runs did not do the same work, or those of one arm not in the same way.
 fn different_work(processes: &[&Process]) -> Option<String> {
     let first = processes.first()?;
@@ -641,14 +631,11 @@ fn machine_changed(processes: &[&Process]) -> Option<String> {
     let mode = states().filter_map(|(run, state)| Some((run, number(&state)?)));
     let changed = changed("power source", source).or_else(|| changed("power mode", mode));
     changed.or_else(|| {
-        let limit = ReadinessRules::default().swap_growth_bytes;
-        let grown = |process: &&&Process| process.swap_growth_bytes.is_some_and(|by| by > limit);
-        let process = in_time.iter().find(grown)?;
-        Some(format!(
-            "swap in use grew by {} MB in {}",
-            process.swap_growth_bytes? / 1_000_000,
-            process.folder
-        ))
+        in_time.iter().find_map(|process| {
+            let disturbs = |mark: &&Mark| mark.verdict() == validity::Verdict::Disturbed;
+            let mark = process.marks.iter().find(disturbs)?;
+            Some(format!("{} in {}", mark.sentence(), process.folder))
+        })
     })
 }
 

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::energy::{self, Energy};
 use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
 use crate::quality::{self, Quality, Why};
@@ -14,6 +15,7 @@ use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
 use crate::steadiness::{self, Level, Steadiness};
 use crate::store::Record;
+use crate::validity::{self, Mark};
 use crate::window;
 
 /// One run, summarized by [`summarize`].
@@ -36,6 +38,11 @@ pub struct Summary {
     pub generations: Vec<GenerationSummary>,
     pub memory: Memory,
     pub budget: Budget,
+    /// `None` where nothing was sampled.
+    pub energy: Option<Energy>,
+    /// What a comparison has to know of the machine; empty where nothing that was read says so.
+    pub marks: Vec<Mark>,
+    pub validity: validity::Verdict,
     /// The thresholds of every verdict above.
     pub rules: Rules,
     pub rules_source: RulesSource,
@@ -271,6 +278,8 @@ pub enum Part {
     Saving,
     WarmUp,
     Generation,
+    /// Waiting for the machine, and measuring it when idle.
+    Idle,
 }
 
 /// Derives everything a report shows from a record, judging by the thresholds it was recorded
@@ -299,10 +308,15 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
                 .and_then(|level| steadiness::change(&level, &base));
         }
     }
+    let training = training(&record.iterations);
+    let marks = validity::marks(record, &rules.validity);
     Summary {
         status: RunStatus::of(record.end.as_ref()),
         reason: record.end.as_ref().and_then(|end| end.reason.clone()),
-        training: training(&record.iterations),
+        energy: energy::energy(record, training.as_ref(), &windows),
+        validity: validity::verdict(&marks),
+        marks,
+        training,
         steadiness,
         windows,
         first_steady,
@@ -493,6 +507,7 @@ fn budget(record: &Record) -> Budget {
             (!record.generations.is_empty())
                 .then(|| total(record.generations.iter().map(|g| g.wall_ns))),
         ),
+        (Part::Idle, phase(PhaseKind::Idle)),
     ];
     let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
     let explained = total(measured.iter().filter_map(|(_, ns)| *ns));
@@ -560,6 +575,7 @@ mod tests {
             iterations: (1..=6).map(testing::iteration).collect(),
             generations: vec![testing::generation(400, &[100, 110, 90])],
             states: Vec::new(),
+            sensors: Vec::new(),
             end: Some(End {
                 status: Status::Complete,
                 reason: None,
