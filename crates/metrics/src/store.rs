@@ -663,12 +663,12 @@ mod tests {
         };
         check_error(
             &newer(2, 0),
-            "the record was written with schema 2.0, and this build reads schema 1 up to 1.1; \
+            "the record was written with schema 2.0, and this build reads schema 1 up to 1.2; \
              use a version of lfmark that reads schema 2.0",
         );
         check_error(
             &newer(1, 7),
-            "the record was written with schema 1.7, and this build reads schema 1 up to 1.1; \
+            "the record was written with schema 1.7, and this build reads schema 1 up to 1.2; \
              use a version of lfmark that reads schema 1.7",
         );
     }
@@ -762,8 +762,8 @@ mod tests {
         check_error(
             &with("{\"event\":\"coffee\"}"),
             "line 2 is broken: unknown variant `coffee`, expected one of `start`, `phase`, \
-             `iteration`, `generation`, `machine_state`, `end` (column 17); restore the file, or \
-             delete that line",
+             `iteration`, `generation`, `machine_state`, `sensors`, `end` (column 17); restore \
+             the file, or delete that line",
         );
         check_error(
             &with(""),

@@ -865,6 +865,7 @@ mod tests {
                 (Part::Saving, Some(1000)),
                 (Part::WarmUp, Some(800)),
                 (Part::Generation, Some(2000)),
+                (Part::Idle, None),
             ]
         );
         assert_eq!((budget.wall_ns, budget.wall_known), (40_000, true));

@@ -185,6 +185,7 @@ pub fn info() -> Result<Info> {
             .size(c"memory_size")
             .or_else(|| raw.size(c"total_memory")),
         working_set_bytes: raw.size(c"max_recommended_working_set_size"),
+        uuid: raw.string(c"uuid"),
     })
 }
 
