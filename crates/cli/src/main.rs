@@ -10,6 +10,8 @@ mod output;
 mod png;
 mod progress;
 mod prompts;
+mod settle;
+mod telemetry;
 mod workload;
 
 use std::{process::ExitCode, time::Instant};

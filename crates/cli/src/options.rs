@@ -3,7 +3,7 @@
 //! A flag goes before the file, and the file before the default. What leaves this module needs
 //! nothing but the device and the model to be complete.
 
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -88,6 +88,11 @@ pub(crate) struct Options {
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
     #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) clear_cache: Option<bool>,
+
+    /// Measure the idle machine for so many seconds before the run, where its power can be read, 0
+    /// for not [default: 5].
+    #[arg(long, value_name = "N", help_heading = "Energy")]
+    pub(crate) idle_seconds: Option<u32>,
 
     /// adam or adamw [default: adam].
     #[arg(long, help_heading = "Optimizer")]
@@ -301,11 +306,16 @@ pub(crate) struct Plan {
     pub(crate) windows: Vec<WindowSpec>,
     pub(crate) compile: Compile,
     pub(crate) clear_cache: bool,
+    /// How long the idle machine is measured before the run.
+    pub(crate) idle: Duration,
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: LoraPlan,
     pub(crate) generation: GenerationConfig,
     pub(crate) rules: Rules,
 }
+
+/// How long the idle machine is measured, where nothing is said.
+const IDLE_SECONDS: u32 = 5;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LoraPlan {
@@ -394,6 +404,7 @@ impl Options {
             windows,
             compile,
             clear_cache,
+            idle_seconds,
             optimizer,
             learning_rate,
             beta1,
@@ -441,6 +452,7 @@ impl Options {
             windows: windows.or(other.windows),
             compile: compile.or(other.compile),
             clear_cache: clear_cache.or(other.clear_cache),
+            idle_seconds: idle_seconds.or(other.idle_seconds),
             optimizer: optimizer.or(other.optimizer),
             learning_rate: learning_rate.or(other.learning_rate),
             beta1: beta1.or(other.beta1),
@@ -517,6 +529,7 @@ impl Options {
             seed: self.seed.unwrap_or(0),
             compile: self.compile.unwrap_or(Compile::Auto),
             clear_cache: self.clear_cache.unwrap_or(false),
+            idle: Duration::from_secs(self.idle_seconds.unwrap_or(IDLE_SECONDS).into()),
             optimizer: self.optimizer()?,
             lora: LoraPlan {
                 rank,

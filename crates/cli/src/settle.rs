@@ -49,7 +49,10 @@ pub(crate) fn settle(
         },
     );
     for unmet in &waited.unmet {
-        output::message(output.quiet, &format!("note: not waited for any longer: {unmet}"));
+        output::message(
+            output.quiet,
+            &format!("note: not waited for any longer: {unmet}"),
+        );
     }
     let settled = Settled {
         waited_ns: waited.ns,
@@ -94,7 +97,12 @@ impl Awake {
             command.args(["-i", "-m", "-w", &process::id().to_string()]);
         } else {
             // `cat` ends with this process, whose end of the pipe is then closed.
-            command.args(["--what=idle:sleep", "--who=lfmark", "--why=a measurement", "cat"]);
+            command.args([
+                "--what=idle:sleep",
+                "--who=lfmark",
+                "--why=a measurement",
+                "cat",
+            ]);
         }
         let child = command
             .stdin(Stdio::piped())

@@ -6,7 +6,7 @@ use metrics::{
     footprint::FootprintReader,
     machine,
     measure::{Clock, SystemClock},
-    record::{Copies, Event, Machine, MachineState, Mlx, Phase, PhaseKind, Sampling, WindowSpec},
+    record::{Copies, Event, MachineState, Mlx, Phase, PhaseKind, Sampling, WindowSpec},
     sampler::Sampler,
     store::{StoreError, Writer},
 };
@@ -46,14 +46,8 @@ impl Telemetry {
         self.sampler.as_ref().map(Sampler::sampling)
     }
 
-    /// The machine, with what MLX says of its GPU.
-    pub(crate) fn machine(&self, mlx: &Mlx) -> Machine {
-        let machine = self.reader.machine();
-        let on_gpu = mlx.backend != "cpu";
-        Machine {
-            gpu: mlx.device_name.clone().filter(|_| on_gpu),
-            ..machine
-        }
+    pub(crate) fn reader(&self) -> &machine::Reader {
+        &self.reader
     }
 
     /// Does nothing for so long while the sensors are read; at once where there are none.

@@ -87,15 +87,12 @@ pub fn energy(record: &Record, training: Option<&Training>, windows: &[Window]) 
     let sampling = record.start.sampling.as_ref()?;
     let rails = sampling.rails.iter().map(|(name, source)| {
         let power = Power::of(record, name);
-        let idle = record
-            .phases
-            .iter()
-            .filter(|phase| phase.phase == PhaseKind::Idle)
-            .filter_map(|phase| {
-                let end = phase.start_ns.saturating_add(phase.wall_ns);
-                power.mean(phase.start_ns, end)
-            })
-            .last();
+        let pauses = record.phases.iter().rev();
+        let mut pauses = pauses.filter(|phase| phase.phase == PhaseKind::Idle);
+        let idle = pauses.find_map(|phase| {
+            let end = phase.start_ns.saturating_add(phase.wall_ns);
+            power.mean(phase.start_ns, end)
+        });
         let idle_watts = idle.map(|mean| mean.watts);
         let of_iterations = |first: u32, last: u32, training: &Training| {
             let begin = record.iterations.iter().find(|it| it.iteration == first)?;

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(headroom.estimate(1.0, 200.0), 2000.0);
         assert_eq!(headroom.estimate(3.0, 400.0), 7500.0);
         assert_eq!(headroom.largest_scale(200.0), 10.0);
-        assert_eq!(headroom.largest_tokens(3.0), 2066.666_666_666_667);
+        assert_eq!(headroom.largest_tokens(3.0), 2_066.666_666_666_667);
         assert_eq!(headroom.largest_tokens(20.0), 0.0);
         start.model.weight_bytes = 2000;
         assert_eq!(Headroom::of(&record(&start)), None);

@@ -117,6 +117,8 @@ pub struct Info {
     pub architecture: Option<String>,
     pub memory_bytes: Option<u64>,
     pub working_set_bytes: Option<u64>,
+    /// CUDA's name of this one GPU, which NVIDIA's management library has too.
+    pub uuid: Option<String>,
 }
 
 /// Bytes of MLX's allocator, for the whole process.

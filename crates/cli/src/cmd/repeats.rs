@@ -34,7 +34,7 @@ use crate::{
     args::{Output, Presentation, RunArgs},
     exit::Failure,
     options::{Options, Thresholds},
-    output,
+    output, settle,
 };
 
 /// Name of the only arm, where none is named.
@@ -60,6 +60,21 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         }
     };
     let repeats = args.set.repeats.unwrap_or(1);
+    // Each process waits until the machine is as before the first, which this one waits for.
+    let awake = match args.set.settle {
+        true => {
+            let allowed = args.set.allow_low_power;
+            let never = || false;
+            Some(settle::settle(
+                allowed,
+                cool_down_limit,
+                never,
+                clock,
+                output,
+            )?)
+        }
+        false => None,
+    };
     let plan = SetPlan {
         arms,
         repeats,
@@ -72,6 +87,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             .map_err(|error| Failure::Usage(format!("--noise: {error}"))),
         None => Ok(()),
     })?;
+    drop(awake);
     let Some(set) = read(&dir)? else {
         return ending.result();
     };

@@ -14,11 +14,8 @@ use anyhow::Context;
 use metrics::{
     bandwidth,
     footprint::FootprintReader,
-    machine,
     measure::{self, Clock, Outcome, SystemClock},
-    record::{
-        self, Copies, End, Event, Finish, MachineState, Member, Phase, PhaseKind, Start, Status,
-    },
+    record::{self, Copies, End, Event, Finish, Member, Phase, PhaseKind, Settled, Start, Status},
     store::{self, Writer},
     summary::summarize,
 };
@@ -40,6 +37,8 @@ use crate::{
     options::Plan,
     output,
     progress::Progress,
+    settle,
+    telemetry::Telemetry,
     workload::Training,
 };
 
@@ -61,13 +60,33 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     }
     let plan = args.options.with_file(args.config.as_deref())?.resolve()?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
-    let member = args.set.member;
+    let member = args.set.member.clone();
     if member.is_some() {
         stop_when_stdin_ends();
     }
+    let started_unix_ms = started_unix_ms(&mut clock);
+    // Waited for before MLX starts, so that nothing of this process is in the machine's way.
+    let mut pauses = Vec::new();
+    let mut settled = None;
+    let mut awake = None;
+    if args.set.settle {
+        let start_ns = clock.now_ns();
+        let limit = args.set.cool_down_limit();
+        let allowed = args.set.allow_low_power;
+        let (waited, held) = settle::settle(allowed, limit, stopped, clock, output)?;
+        pauses.push(Phase {
+            phase: PhaseKind::Idle,
+            start_ns,
+            wall_ns: clock.now_ns() - start_ns,
+        });
+        settled = Some(waited);
+        awake = Some(held);
+    }
     let origin = Origin {
-        started_unix_ms: started_unix_ms(&mut clock),
+        started_unix_ms,
         member,
+        settled,
+        pauses,
     };
     // The first thing to start and the last to end: its end waits for pending work.
     let (_session, device) = Session::start(plan.model.device())?;
@@ -98,6 +117,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             Ending::Failed(format!("{error:#}"))
         }
     };
+    drop(awake);
     let reported = report(&dir, &args.presentation, output);
     match (ending, reported) {
         (Ending::Complete, reported) => reported,
@@ -144,6 +164,7 @@ struct Run<'a> {
     training: Option<Training>,
     writer: Writer,
     footprint: FootprintReader,
+    telemetry: Telemetry,
     clock: SystemClock,
     progress: Progress,
 }
@@ -159,6 +180,17 @@ impl<'a> Run<'a> {
         progress: Progress,
         output: Output,
     ) -> anyhow::Result<Self> {
+        let Origin {
+            started_unix_ms,
+            member,
+            settled,
+            mut pauses,
+        } = origin;
+        let mlx = environment::mlx()?;
+        let mut telemetry = Telemetry::start(&mlx, environment::gpu_uuid()?, clock);
+        // Before anything is on the device.
+        progress.phase("measuring the idle machine");
+        pauses.extend(telemetry.idle(plan.idle, stopped));
         progress.phase("loading the model");
         let footprint = FootprintReader::new();
         let dtype = plan.model.dtype(device);
@@ -179,8 +211,7 @@ impl<'a> Run<'a> {
             plan.seed,
             options,
         )?;
-        let mlx = environment::mlx()?;
-        let machine = environment::machine(&mlx);
+        let machine = environment::machine(telemetry.reader(), &mlx);
         let setup_ns = clock.now_ns();
 
         let (dataset, truncated) = read_data(plan, &loaded)?;
@@ -202,7 +233,7 @@ impl<'a> Run<'a> {
         let start = Start {
             schema: record::SCHEMA,
             run_id: name.into_owned(),
-            started_unix_ms: origin.started_unix_ms,
+            started_unix_ms,
             lfmark: environment::build(),
             mlx,
             machine,
@@ -211,20 +242,21 @@ impl<'a> Run<'a> {
             data: data(plan, &dataset, truncated),
             footprint_source: footprint.source().map(str::to_owned),
             rules: Some(plan.rules),
-            member: origin.member,
+            member,
             engine: None,
+            sampling: telemetry.sampling().cloned(),
+            settled,
         };
         let mut writer = Writer::create(dir, &start)?;
-        for (phase, start_ns, wall_ns) in [
-            (PhaseKind::Setup, 0, setup_ns),
-            (PhaseKind::Data, setup_ns, data_ns),
-        ] {
-            writer.append(&Event::Phase(Phase {
-                phase,
-                start_ns,
-                wall_ns,
-            }))?;
+        let data_phase = Phase {
+            phase: PhaseKind::Data,
+            start_ns: setup_ns,
+            wall_ns: data_ns,
+        };
+        for phase in around(&pauses, setup_ns).into_iter().chain([data_phase]) {
+            writer.append(&Event::Phase(phase))?;
         }
+        telemetry.drain(&mut writer)?;
         Ok(Self {
             plan,
             config,
@@ -232,6 +264,7 @@ impl<'a> Run<'a> {
             training: Some(Training { trainer, batches }),
             writer,
             footprint,
+            telemetry,
             clock,
             progress,
         })
@@ -312,8 +345,12 @@ impl<'a> Run<'a> {
             windows: self.plan.windows.clone(),
         };
         let (writer, progress) = (&mut self.writer, &mut self.progress);
+        let telemetry = &mut self.telemetry;
         let mut on_iteration = |iteration: &record::Iteration| {
             writer.append(&Event::Iteration(*iteration))?;
+            telemetry.drain(writer)?;
+            let number = iteration.iteration;
+            telemetry.state_of_window(writer, &plan.windows, number, plan.iterations)?;
             progress.iteration(iteration);
             Ok(())
         };
@@ -358,6 +395,7 @@ impl<'a> Run<'a> {
             let generation = generator.generate(prompt, &mut self.footprint)?;
             let finish = generation.finish;
             self.writer.append(&Event::Generation(generation))?;
+            self.telemetry.drain(&mut self.writer)?;
             if finish == Finish::Interrupted {
                 let number = index + 1;
                 return Ok(Ending::Interrupted(format!(
@@ -381,6 +419,7 @@ impl<'a> Run<'a> {
             _ => Ok(None),
         };
         let recorded = copied.and_then(|copies| self.state(copies)).and_then(|()| {
+            self.telemetry.finish(&mut self.writer)?;
             self.writer.append(&Event::End(End {
                 status,
                 reason,
@@ -397,11 +436,7 @@ impl<'a> Run<'a> {
 
     /// Records the machine's state of this moment.
     fn state(&mut self, copies: Option<Copies>) -> anyhow::Result<()> {
-        let state = MachineState {
-            copies,
-            ..machine::state(self.clock.now_ns(), &mut self.footprint)
-        };
-        Ok(self.writer.append(&Event::MachineState(state))?)
+        Ok(self.telemetry.state(&mut self.writer, copies)?)
     }
 
     /// Measures the memory's bandwidth, after everything else so that it is in nobody's way.
@@ -530,6 +565,26 @@ pub(crate) fn config(
 struct Origin {
     started_unix_ms: u64,
     member: Option<Member>,
+    settled: Option<Settled>,
+    /// Waits before it, in the order of time.
+    pauses: Vec<Phase>,
+}
+
+/// The pauses, and as set-up what lies around them up to its end.
+fn around(pauses: &[Phase], setup_end_ns: u64) -> Vec<Phase> {
+    let setup = |start_ns: u64, end_ns: u64| Phase {
+        phase: PhaseKind::Setup,
+        start_ns,
+        wall_ns: end_ns.saturating_sub(start_ns),
+    };
+    let mut phases = Vec::new();
+    let mut begin = 0;
+    for pause in pauses {
+        phases.extend([setup(begin, pause.start_ns), *pause]);
+        begin = pause.start_ns + pause.wall_ns;
+    }
+    phases.push(setup(begin, setup_end_ns));
+    phases
 }
 
 /// Wall-clock time at process start, from where the record's times count.
