@@ -292,7 +292,7 @@ pub const WORDS: [Word; 21] = {
         word(
             Validity,
             "shared hardware",
-            "not disturbed, and in a virtual machine, or with more than `steal-share` of the CPU \
+            "no such change, and in a virtual machine, or with more than `steal-share` of the CPU \
              time gone to other guests; such a run is compared with those of its set alone, and \
              ranked with no other machine",
         ),

@@ -163,7 +163,6 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
     let tiers: Vec<String> = tiers.collect();
     let mut facts = vec![
         ("chip", text(&machine.chip.clone().or(machine.cpu.clone()))),
-        ("model", text(&machine.model_id)),
         (
             "CPU cores",
             match tiers.is_empty() {
@@ -179,6 +178,9 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
         ("virtual", yes_or_no(machine.virtual_machine).to_owned()),
         ("MLX", format!("{}, {} back end", mlx.version, mlx.backend)),
     ];
+    if machine.os == "macos" {
+        facts.insert(1, ("model", text(&machine.model_id)));
+    }
     if let Some(cgroup) = machine.cgroup {
         let none = || "no limit".to_owned();
         let cpus = |milli: u64| format!("{:.2} CPUs", milli as f64 / 1_000.0);
@@ -284,6 +286,12 @@ fn line(name: &str, fact: &str) -> String {
     format!("  {name:<15} {fact}")
 }
 
+/// An estimate to two significant digits, which never says that more fits.
+fn rounded_down(value: u64) -> u64 {
+    let unit = 10_u64.pow(value.max(1).ilog10().saturating_sub(1));
+    value / unit * unit
+}
+
 fn fitting(fits: Option<&Fits>, own: bool, dtype: DtypeName) -> Vec<String> {
     let mut lines = vec!["\nWhat fits, estimated".to_owned()];
     let Some(fits) = fits else {
@@ -311,22 +319,26 @@ fn fitting(fits: Option<&Fits>, own: bool, dtype: DtypeName) -> Vec<String> {
         "model", "parameters", "weights", "tokens of a batch"
     ));
     for fit in &fits.models {
-        let rows = |row: u64| format!("{} × {row}", units::count(fit.tokens / row));
+        let rows = [512, 2_048].map(|row| (fit.tokens / row, row));
+        let rows = rows.iter().filter(|(rows, _)| *rows > 0);
+        let examples: Vec<String> = rows
+            .map(|(rows, row)| format!("{} × {row}", units::count(*rows)))
+            .collect();
         let examples = match fit.tokens {
             0 => "does not fit".to_owned(),
-            _ => format!("{}, {}", rows(512), rows(2_048)),
+            _ => examples.join(", "),
         };
         lines.push(format!(
             "  {:<12} {:>14} {:>10} {:>20}   {examples}",
             fit.name,
             units::count(fit.parameters),
             units::bytes(fit.weight_bytes),
-            units::count(fit.tokens),
+            units::count(rounded_down(fit.tokens)),
         ));
     }
     lines.push(format!(
         "  largest model with one row of {TOKENS_OF_LARGEST} tokens: {} parameters",
-        units::count(fits.largest_parameters)
+        units::count(rounded_down(fits.largest_parameters))
     ));
     lines.push(
         "  memory of attention that grows with the square of a row, and other programs, are not in it"
