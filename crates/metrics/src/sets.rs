@@ -608,7 +608,7 @@ fn machine_changed(processes: &[&Process]) -> Option<String> {
     };
     for process in &in_time[1..] {
         // Arms may run on different devices, and then name different GPUs.
-        let fields = differing(&identity(first), &identity(process));
+        let fields = differing(&identity(first, process), &identity(process, first));
         if !fields.is_empty() {
             return Some(format!(
                 "{} and {} ran on different machines ({})",
@@ -639,11 +639,26 @@ fn machine_changed(processes: &[&Process]) -> Option<String> {
     })
 }
 
-fn identity(process: &Process) -> Machine {
+/// What tells the machine of a process from that of another.
+fn identity(process: &Process, other: &Process) -> Machine {
+    let (own, other) = (process.start.machine.clone(), &other.start.machine);
     Machine {
         gpu: None,
         gpu_cores: None,
-        ..process.start.machine.clone()
+        // Builds that write an earlier schema do not read these.
+        cpu_tiers: own.cpu_tiers.filter(|_| other.cpu_tiers.is_some()),
+        gpu_wired_limit_bytes: own
+            .gpu_wired_limit_bytes
+            .filter(|_| other.gpu_wired_limit_bytes.is_some()),
+        gpu_driver: own.gpu_driver.filter(|_| other.gpu_driver.is_some()),
+        gpu_power_limit_uw: own
+            .gpu_power_limit_uw
+            .filter(|_| other.gpu_power_limit_uw.is_some()),
+        gpu_max_clock_hz: own
+            .gpu_max_clock_hz
+            .filter(|_| other.gpu_max_clock_hz.is_some()),
+        cgroup: own.cgroup.filter(|_| other.cgroup.is_some()),
+        ..own
     }
 }
 

@@ -384,6 +384,10 @@ fn verdicts(summary: &Summary) -> Vec<&'static str> {
         .map(|judged| judged.verdict.word())
         .collect();
     words.push(summary.validity.word());
+    if summary.validity == metrics::validity::Verdict::Disturbed {
+        // Its rule says what a comparison is.
+        words.push("void");
+    }
     if let Some(growth) = &summary.memory.growth {
         words.push(growth.verdict.word());
         let series = [
