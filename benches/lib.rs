@@ -103,6 +103,7 @@ pub fn record(iterations: u32) -> Record {
         iterations: Vec::with_capacity(iterations as usize),
         generations: Vec::new(),
         states: Vec::new(),
+        sensors: Vec::new(),
         end: None,
         notices: Vec::new(),
     };
@@ -111,7 +112,7 @@ pub fn record(iterations: u32) -> Record {
         Event::Iteration(iteration) => record.iterations.push(*iteration),
         Event::MachineState(state) => record.states.push(state.clone()),
         Event::End(end) => record.end = Some(end.clone()),
-        Event::Start(_) | Event::Generation(_) => {}
+        Event::Start(_) | Event::Generation(_) | Event::Sensors(_) => {}
     });
     record
 }

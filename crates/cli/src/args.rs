@@ -10,7 +10,7 @@ use crate::{
     cmd,
     cmd::sweep::AxisValues,
     exit::{Failure, TABLE},
-    options::{ModelOptions, Options, Thresholds},
+    options::{DeviceName, DtypeName, ModelOptions, Options, Thresholds},
 };
 
 /// Fine-tune and run LFM2 with LoRA on MLX, and report what was measured.
@@ -68,6 +68,8 @@ enum Command {
     /// Plant faults in synthetic runs, and see whether each is found and nothing else.
     #[command(allow_negative_numbers = true)]
     Selftest(SelftestArgs),
+    /// Show this machine, what would make its numbers better, and what it can fit.
+    Doctor(DoctorArgs),
     /// List the models that need no download.
     Models,
 }
@@ -163,13 +165,8 @@ pub(crate) struct SetArgs {
     /// Noise floor to judge the arms with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE", help_heading = "Repeats", requires = "arms")]
     pub(crate) noise: Option<PathBuf>,
-    /// Longest wait for the machine before each process [default: 300].
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        help_heading = "Repeats",
-        requires = "repeats"
-    )]
+    /// Longest wait for the machine before each process, or with --settle [default: 300].
+    #[arg(long, value_name = "SECONDS", help_heading = "Machine")]
     cool_down_limit: Option<u32>,
     /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
     /// each compiles all of them anew.
@@ -183,6 +180,13 @@ pub(crate) struct SetArgs {
     /// Arms that could not be measured, for the report; given by `lfmark versus`.
     #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
     pub(crate) unmeasured: Option<UnmeasuredArms>,
+    /// Wait until the machine is cool and other programs leave it alone, keep it awake, and refuse
+    /// one that runs on battery or saves power.
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) settle: bool,
+    /// With --settle, measure a machine that runs on battery or saves power.
+    #[arg(long, help_heading = "Machine", requires = "settle")]
+    pub(crate) allow_low_power: bool,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -397,6 +401,19 @@ pub(crate) struct AuditArgs {
 }
 
 #[derive(ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Estimate what fits by what this run measured, in place of a run on an H200.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// Type of weights and activations to estimate for [default: f32 on the CPU, bf16 on a GPU].
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<DtypeName>,
+    /// Device to examine [default: a GPU where MLX has one].
+    #[arg(long)]
+    pub(crate) device: Option<DeviceName>,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
@@ -466,6 +483,7 @@ impl Args {
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),
             Command::Fuse(args) => cmd::fuse::run(&args, self.output),
             Command::Selftest(args) => cmd::selftest::run(&args, self.output),
+            Command::Doctor(args) => cmd::doctor::run(&args, self.output, clock),
             Command::Models => cmd::models::run(self.output),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use metrics::{machine, record};
+use metrics::{machine::Reader, metallib, record};
 use model::{
     load::{Loaded, Source},
     lora::Adapters,
@@ -48,7 +48,13 @@ fn native_setup() -> Option<record::NativeSetup> {
 /// The MLX library that is loaded.
 pub(crate) fn mlx() -> anyhow::Result<record::Mlx> {
     let info = mlx::info()?;
-    let library = mlx::library_path().and_then(|path| fs::read(path).ok());
+    let path = mlx::library_path();
+    // Metal looks for it beside the library.
+    let kernels = path
+        .as_deref()
+        .filter(|_| info.backend == "metal")
+        .and_then(|path| metallib::read(&path.with_file_name(metallib::FILE_NAME)).ok());
+    let library = path.and_then(|path| fs::read(path).ok());
     Ok(record::Mlx {
         version: info.version,
         backend: info.backend.to_owned(),
@@ -59,16 +65,22 @@ pub(crate) fn mlx() -> anyhow::Result<record::Mlx> {
         library_sha256: library.map(|bytes| sha256_hex(&bytes)),
         blas: (info.backend == "cpu").then(mlx::blas).flatten(),
         variables: mlx::variables(),
+        metallib: kernels,
     })
 }
 
 /// The machine, with what MLX says of its GPU.
-pub(crate) fn machine(mlx: &record::Mlx) -> record::Machine {
-    let gpu = mlx.device_name.clone().filter(|_| mlx.backend != "cpu");
+pub(crate) fn machine(reader: &Reader, mlx: &record::Mlx) -> record::Machine {
+    let on_gpu = mlx.backend != "cpu";
     record::Machine {
-        gpu,
-        ..machine::machine()
+        gpu: mlx.device_name.clone().filter(|_| on_gpu),
+        ..reader.machine()
     }
+}
+
+/// CUDA's name of the GPU that is worked on; `None` on other back ends.
+pub(crate) fn gpu_uuid() -> anyhow::Result<Option<String>> {
+    Ok(mlx::info()?.uuid)
 }
 
 /// The model as built, with its adapters.

@@ -11,6 +11,8 @@ mod output;
 mod png;
 mod progress;
 mod prompts;
+mod settle;
+mod telemetry;
 mod workload;
 
 use std::{process::ExitCode, time::Instant};

@@ -3,7 +3,7 @@
 //! A flag goes before the file, and the file before the default. What leaves this module needs
 //! nothing but the device and the model to be complete.
 
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -112,6 +112,11 @@ pub(crate) struct Options {
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
     #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) clear_cache: Option<bool>,
+
+    /// Measure the idle machine for so many seconds before the run, where its power can be read, 0
+    /// for not [default: 5, and 0 in a process of a set].
+    #[arg(long, value_name = "N", help_heading = "Energy")]
+    pub(crate) idle_seconds: Option<u32>,
 
     /// adam or adamw [default: adam].
     #[arg(long, help_heading = "Optimizer")]
@@ -348,11 +353,16 @@ pub(crate) struct Plan {
     pub(crate) windows: Vec<WindowSpec>,
     pub(crate) compile: Compile,
     pub(crate) clear_cache: bool,
+    /// How long the idle machine is measured before the run, where that is said.
+    idle: Option<Duration>,
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: LoraPlan,
     pub(crate) generation: GenerationConfig,
     pub(crate) rules: Rules,
 }
+
+/// How long the idle machine is measured, where nothing is said.
+const IDLE_SECONDS: u32 = 5;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LoraPlan {
@@ -402,6 +412,13 @@ impl Plan {
         self.compiles(device) && fuses
     }
 
+    /// How long the idle machine is measured before the run. A process of a set has others around
+    /// it, and its time to step 10 would hold the wait.
+    pub(crate) fn idle(&self, in_a_set: bool) -> Duration {
+        let default = Duration::from_secs(if in_a_set { 0 } else { IDLE_SECONDS }.into());
+        self.idle.unwrap_or(default)
+    }
+
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             temperature: self.generation.temperature,
@@ -449,6 +466,7 @@ impl Options {
             windows,
             compile,
             clear_cache,
+            idle_seconds,
             optimizer,
             learning_rate,
             beta1,
@@ -499,6 +517,7 @@ impl Options {
             windows: windows.or(other.windows),
             compile: compile.or(other.compile),
             clear_cache: clear_cache.or(other.clear_cache),
+            idle_seconds: idle_seconds.or(other.idle_seconds),
             optimizer: optimizer.or(other.optimizer),
             learning_rate: learning_rate.or(other.learning_rate),
             beta1: beta1.or(other.beta1),
@@ -583,6 +602,9 @@ impl Options {
             seed: self.seed.unwrap_or(0),
             compile: self.compile.unwrap_or(Compile::Auto),
             clear_cache: self.clear_cache.unwrap_or(false),
+            idle: self
+                .idle_seconds
+                .map(|seconds| Duration::from_secs(seconds.into())),
             optimizer: self.optimizer()?,
             lora: LoraPlan {
                 rank,

@@ -162,6 +162,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
             library_sha256: None,
             blas: None,
             variables: BTreeMap::new(),
+            metallib: None,
         },
         machine: Machine {
             os: NAME.to_owned(),
@@ -237,6 +238,8 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         member: None,
         engine: None,
         launch_ns: None,
+        sampling: None,
+        settled: None,
     }
 }
 

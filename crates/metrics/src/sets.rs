@@ -19,7 +19,6 @@ use crate::comparison::{
 };
 use crate::noise::{Noise, differing, flat};
 use crate::performance::{self, ArmFigure, Figure, Ratio};
-use crate::readiness::ReadinessRules;
 use crate::record::{
     AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Quantization, Schema,
     Start, Weights,
@@ -28,6 +27,7 @@ use crate::rules::Rules;
 use crate::steadiness;
 use crate::store::{self, ReadError, Record};
 use crate::summary::{self, RunStatus};
+use crate::validity::{self, Mark};
 
 /// Windows a process gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -189,8 +189,8 @@ pub struct Process {
     iterations_hash: u64,
     /// Tokens of every prompt and tokens generated for it.
     prompts: Vec<(u32, usize)>,
-    /// Largest swap in use less the one before training.
-    swap_growth_bytes: Option<u64>,
+    /// What happened to the machine, or is true of it.
+    pub marks: Vec<Mark>,
 }
 
 /// What a run had to do, however it did it.
@@ -529,7 +529,7 @@ impl Process {
             prompts: prompts
                 .map(|generation| (generation.prompt_tokens, generation.token_ids.len()))
                 .collect(),
-            swap_growth_bytes: swap_growth(record),
+            marks: validity::marks(record, &record.start.rules.unwrap_or_default().validity),
         })
     }
 
@@ -682,16 +682,6 @@ fn wall(iterations: &[Iteration]) -> f64 {
     (end - first.start_ns as f64) / iterations.len() as f64
 }
 
-fn swap_growth(record: &Record) -> Option<u64> {
-    let before = record.states.first()?.swap_used_bytes?;
-    let states = record
-        .states
-        .iter()
-        .filter_map(|state| state.swap_used_bytes);
-    let later = states.chain(record.iterations.iter().filter_map(|it| it.swap_bytes));
-    later.max().map(|most| most.saturating_sub(before))
-}
-
 /// Why runs did not do the same work, or those of one arm not in the same way.
 fn different_work(processes: &[&Process]) -> Option<String> {
     let first = processes.first()?;
@@ -745,7 +735,7 @@ pub(crate) fn machine_changed(processes: &[&Process]) -> Option<String> {
     };
     for process in &in_time[1..] {
         // Arms may run on different devices, and then name different GPUs.
-        let fields = differing(&identity(first), &identity(process));
+        let fields = differing(&identity(first, process), &identity(process, first));
         if !fields.is_empty() {
             return Some(format!(
                 "{} and {} ran on different machines ({})",
@@ -768,22 +758,34 @@ pub(crate) fn machine_changed(processes: &[&Process]) -> Option<String> {
     let mode = states().filter_map(|(run, state)| Some((run, number(&state)?)));
     let changed = changed("power source", source).or_else(|| changed("power mode", mode));
     changed.or_else(|| {
-        let limit = ReadinessRules::default().swap_growth_bytes;
-        let grown = |process: &&&Process| process.swap_growth_bytes.is_some_and(|by| by > limit);
-        let process = in_time.iter().find(grown)?;
-        Some(format!(
-            "swap in use grew by {} MB in {}",
-            process.swap_growth_bytes? / 1_000_000,
-            process.folder
-        ))
+        in_time.iter().find_map(|process| {
+            let disturbs = |mark: &&Mark| mark.verdict() == validity::Verdict::Disturbed;
+            let mark = process.marks.iter().find(disturbs)?;
+            Some(format!("{} in {}", mark.sentence(), process.folder))
+        })
     })
 }
 
-fn identity(process: &Process) -> Machine {
+/// What tells the machine of a process from that of another.
+fn identity(process: &Process, other: &Process) -> Machine {
+    let (own, other) = (process.start.machine.clone(), &other.start.machine);
     Machine {
         gpu: None,
         gpu_cores: None,
-        ..process.start.machine.clone()
+        // Builds that write an earlier schema do not read these.
+        cpu_tiers: own.cpu_tiers.filter(|_| other.cpu_tiers.is_some()),
+        gpu_wired_limit_bytes: own
+            .gpu_wired_limit_bytes
+            .filter(|_| other.gpu_wired_limit_bytes.is_some()),
+        gpu_driver: own.gpu_driver.filter(|_| other.gpu_driver.is_some()),
+        gpu_power_limit_uw: own
+            .gpu_power_limit_uw
+            .filter(|_| other.gpu_power_limit_uw.is_some()),
+        gpu_max_clock_hz: own
+            .gpu_max_clock_hz
+            .filter(|_| other.gpu_max_clock_hz.is_some()),
+        cgroup: own.cgroup.filter(|_| other.cgroup.is_some()),
+        ..own
     }
 }
 

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::energy::{self, Energy};
 use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
 use crate::quality::{self, Quality, Why};
@@ -14,6 +15,7 @@ use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
 use crate::steadiness::{self, Level, Steadiness};
 use crate::store::Record;
+use crate::validity::{self, Mark};
 use crate::window;
 
 /// One run, summarized by [`summarize`].
@@ -39,6 +41,11 @@ pub struct Summary {
     /// From just before the process was started to the end of its tenth step; `None` for a run by
     /// itself, whose record does not say when it was started, and for fewer steps.
     pub time_to_step_10_ns: Option<u64>,
+    /// `None` where nothing was sampled.
+    pub energy: Option<Energy>,
+    /// What a comparison has to know of the machine; empty where nothing that was read says so.
+    pub marks: Vec<Mark>,
+    pub validity: validity::Verdict,
     /// The thresholds of every verdict above.
     pub rules: Rules,
     pub rules_source: RulesSource,
@@ -276,6 +283,8 @@ pub enum Part {
     Saving,
     WarmUp,
     Generation,
+    /// Waiting for the machine, and measuring it when idle.
+    Idle,
 }
 
 /// Derives everything a report shows from a record, judging by the thresholds it was recorded
@@ -304,10 +313,15 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
                 .and_then(|level| steadiness::change(&level, &base));
         }
     }
+    let training = training(&record.iterations);
+    let marks = validity::marks(record, &rules.validity);
     Summary {
         status: RunStatus::of(record.end.as_ref()),
         reason: record.end.as_ref().and_then(|end| end.reason.clone()),
-        training: training(&record.iterations),
+        energy: energy::energy(record, training.as_ref(), &windows),
+        validity: validity::verdict(&marks),
+        marks,
+        training,
         steadiness,
         windows,
         first_steady,
@@ -507,6 +521,7 @@ fn budget(record: &Record) -> Budget {
             (!record.generations.is_empty())
                 .then(|| total(record.generations.iter().map(|g| g.wall_ns))),
         ),
+        (Part::Idle, phase(PhaseKind::Idle)),
     ];
     let measured: Vec<_> = fetch.into_iter().chain(measured).collect();
     let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
@@ -575,6 +590,7 @@ mod tests {
             iterations: (1..=6).map(testing::iteration).collect(),
             generations: vec![testing::generation(400, &[100, 110, 90])],
             states: Vec::new(),
+            sensors: Vec::new(),
             end: Some(End {
                 status: Status::Complete,
                 reason: None,
@@ -864,6 +880,7 @@ mod tests {
                 (Part::Saving, Some(1000)),
                 (Part::WarmUp, Some(800)),
                 (Part::Generation, Some(2000)),
+                (Part::Idle, None),
             ]
         );
         assert_eq!((budget.wall_ns, budget.wall_known), (40_000, true));

@@ -21,6 +21,8 @@ mod latency;
 pub(crate) use latency::{Times, latency};
 mod memory;
 pub(crate) use memory::{Peak, Reading, memory};
+mod power;
+pub(crate) use power::{Track, TrackLine, power};
 mod rates;
 pub(crate) use rates::{Rate, Rates, rates};
 mod scaling;
@@ -363,14 +365,18 @@ fn axis_end(samples: &[(u32, u64)]) -> u64 {
 /// smallest and the largest stay, in their order, so that no extreme is lost.
 fn thin<T: Copy + Into<Value>>(points: &[(u32, T)]) -> Vec<(f64, f64)> {
     let as_floats = |&(iteration, value): &(u32, T)| (f64::from(iteration), value.into().0);
+    thin_points(points.iter().map(as_floats).collect())
+}
+
+/// As [`thin`], of points with any place.
+fn thin_points(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= POINT_LIMIT {
-        return points.iter().map(as_floats).collect();
+        return points;
     }
     let bucket = points.len().div_ceil(POINT_LIMIT / 2);
     points
         .chunks(bucket)
         .flat_map(|bucket| {
-            let bucket: Vec<_> = bucket.iter().map(as_floats).collect();
             let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
             let low = bucket.iter().min_by(by_value).copied();
             let high = bucket.iter().max_by(by_value).copied();

@@ -94,8 +94,8 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .any(|process| !process.member.unmet.is_empty()),
         warnings: summary.warnings.iter().map(|text| escape(text)).collect(),
         notices: summary.notices.iter().map(|text| escape(text)).collect(),
-        words: view::rules::words(&[Group::Comparison]),
-        thresholds: view::rules::thresholds(&rules, &[Group::Comparison]),
+        words: view::rules::words(&[Group::Comparison, Group::Validity]),
+        thresholds: view::rules::thresholds(&rules, &[Group::Comparison, Group::Validity]),
         other_rules: {
             let first = set.processes.first();
             first

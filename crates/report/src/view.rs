@@ -20,6 +20,7 @@ mod comparison;
 mod conclusion;
 mod configuration;
 mod consistency;
+mod energy;
 mod fields;
 mod generation;
 mod headroom;
@@ -30,18 +31,20 @@ pub(crate) mod roofline;
 pub(crate) mod rules;
 mod system;
 mod training;
+mod validity;
 mod windows;
 
 /// Says that a fact, other than a measurement, is not in the record.
 const NOT_RECORDED: &str = "not recorded";
 
 /// Every chart in the order of the report, with the template's name for its presence.
-pub(crate) const CHARTS: [(&str, &str); 6] = [
+pub(crate) const CHARTS: [(&str, &str); 7] = [
     ("step-time.svg", "step_time_chart"),
     ("loss.svg", "loss_chart"),
     ("generation.svg", "generation_chart"),
     ("memory.svg", "memory_chart"),
     ("latency.svg", "latency_chart"),
+    ("power.svg", "power_chart"),
     ("time-budget.svg", "time_budget_chart"),
 ];
 
@@ -65,6 +68,9 @@ pub(crate) struct View {
     memory: memory::MemoryView,
     system: String,
     machine_state: String,
+    validity: validity::Validity,
+    settled: Option<system::SettledView>,
+    energy: Option<energy::EnergyView>,
     budget: budget::BudgetView,
     roofline: String,
     comparison: comparison::Comparison,
@@ -103,6 +109,9 @@ impl View {
             memory: memory::memory(record, summary),
             system: system::system(record),
             machine_state: system::machine_state(&record.states),
+            validity: validity::validity(summary),
+            settled: system::settled(record),
+            energy: energy::energy(summary),
             budget: budget::budget(&summary.budget),
             roofline: roofline::roofline_section(&roofline),
             comparison: comparison::comparison(record, summary),
@@ -156,6 +165,7 @@ pub(crate) fn charts(record: &Record, summary: &Summary) -> Result<Vec<File>, Re
         generation::chart(summary),
         memory::chart(record, summary),
         latency::chart(record),
+        energy::chart(record),
         Some(budget::chart(&summary.budget)),
     ];
     let named = CHARTS.into_iter().zip(charts);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
-use metrics::{record, rules::Rules};
+use metrics::{machine::Reader, record, rules::Rules};
 use model::{
     data::{BatchOptions, Batches},
     export,
@@ -126,8 +126,9 @@ pub(crate) fn write(options: Options, dir: &Path, quiet: bool) -> Result<(), Fai
         let text = text.clone();
         Ok(TokenizedPrompt { text, ids })
     });
+    let reader = Reader::for_gpu(environment::gpu_uuid()?.as_deref());
     let work = Work {
-        machine: environment::machine(&environment::mlx()?),
+        machine: environment::machine(&reader, &environment::mlx()?),
         config: run::config(&plan, &adapters, device, plan.compiles(device)),
         model: environment::model(&loaded, &adapters),
         data: run::data(&plan, &dataset, truncated),

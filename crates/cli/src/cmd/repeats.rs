@@ -37,7 +37,7 @@ use crate::{
     args::{Output, Presentation, RunArgs},
     exit::Failure,
     options::{Options, Thresholds},
-    output,
+    output, settle,
 };
 
 /// Name of the only arm, where none is named.
@@ -76,6 +76,21 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             let model = settings.model.as_deref().unwrap_or(EMBEDDED);
             single::default_folder(model, "runs", single::started_unix_ms(&mut clock))
         }
+    };
+    // Each process waits until the machine is as before the first, which this one waits for.
+    let _awake = match args.set.settle {
+        true => {
+            let allowed = args.set.allow_low_power;
+            let never = || false;
+            Some(settle::settle(
+                allowed,
+                cool_down_limit,
+                never,
+                clock,
+                output,
+            )?)
+        }
+        false => None,
     };
     let plan = SetPlan {
         arms,

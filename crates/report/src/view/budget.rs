@@ -59,6 +59,7 @@ fn budget_parts(budget: &Budget) -> Vec<(&'static str, Option<i128>)> {
             Part::Compile => "Compilation",
             Part::Step => "Steps",
             Part::Saving => "Saving",
+            Part::Idle => "Waiting",
             Part::WarmUp => "Warm-up",
             Part::Generation => "Generation",
         };
