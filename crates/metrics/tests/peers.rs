@@ -47,7 +47,14 @@ fn a_record_of_a_peer_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let run: PathBuf = folder.path().join("run");
     let mut given = serde_json::to_value(start()).unwrap();
-    for own in ["schema", "run_id", "started_unix_ms", "footprint_source"] {
+    let own = [
+        "schema",
+        "run_id",
+        "started_unix_ms",
+        "launch_ns",
+        "footprint_source",
+    ];
+    for own in own {
         given.as_object_mut().unwrap().remove(own);
     }
     let script = r#"
