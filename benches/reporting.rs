@@ -51,6 +51,7 @@ fn member(number: u32) -> store::Record {
         waited_ns: 0,
         unmet: Vec::new(),
         unread: Vec::new(),
+        empty_caches: None,
     });
     record
 }

@@ -10,6 +10,7 @@ import record  # isort: skip  (the first to be loaded: its clock starts here)
 
 import functools
 import hashlib
+import os
 import sys
 
 import work as peers
@@ -58,7 +59,7 @@ def run(work, switches, output):
         output,
         peers.start(
             work,
-            {"compile": compiled, "clear_cache": clear_cache},
+            {"compile": compiled, "fused_kernels": compiled, "clear_cache": clear_cache},
             "mlx-lm",
             mlx_lm.__version__,
             _mlx(mx),
@@ -216,6 +217,7 @@ def _mlx(mx):
         "working_set_bytes": info.get("max_recommended_working_set_size"),
         "library_sha256": library and hashlib.sha256(library.read_bytes()).hexdigest(),
         "blas": record.blas() if on_cpu else None,
+        "variables": {k: v for k, v in os.environ.items() if k.startswith("MLX_")},
     }
 
 

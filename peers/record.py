@@ -7,7 +7,7 @@ first statement of `main`. Standard library only.
 import time
 
 _START_NS = time.monotonic_ns()
-_STARTED_UNIX_MS = time.time_ns() // 1_000_000
+_STARTED_UNIX_NS = time.time_ns()
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-SCHEMA = {"major": 1, "minor": 1}
+SCHEMA = {"major": 1, "minor": 2}
 
 
 def now_ns():
@@ -37,7 +37,8 @@ class Record:
             "start",
             schema=SCHEMA,
             run_id=folder.name,
-            started_unix_ms=_STARTED_UNIX_MS,
+            started_unix_ms=_STARTED_UNIX_NS // 1_000_000,
+            launch_ns=launch_ns(),
             footprint_source=None if footprint_bytes() is None else "rss",
             **start,
         )
@@ -92,6 +93,14 @@ class Record:
         line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
         self._file.write(line + "\n")
         self._file.flush()
+
+
+def launch_ns():
+    """From just before the process was started, which the one that did has noted, to `_START_NS`;
+    None where it has not, and where the wall clock was set back."""
+    launched = os.environ.get("LFMARK_LAUNCHED_UNIX_NS", "")
+    launch = _STARTED_UNIX_NS - int(launched) if launched.isdecimal() else -1
+    return launch if launch >= 0 else None
 
 
 def memory(active, cache, peak):

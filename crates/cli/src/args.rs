@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use metrics::{measure::SystemClock, record::Member};
+use metrics::{measure::SystemClock, record::Member, sets::Unmeasured};
 use report::Template;
 
 use crate::{
@@ -165,6 +165,18 @@ pub(crate) struct SetArgs {
         requires = "repeats"
     )]
     cool_down_limit: Option<u32>,
+    /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
+    /// each compiles all of them anew.
+    #[arg(
+        long,
+        help_heading = "Repeats",
+        requires = "repeats",
+        conflicts_with = "noise"
+    )]
+    pub(crate) cold: bool,
+    /// Arms that could not be measured, for the report; given by `lfmark versus`.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
+    pub(crate) unmeasured: Option<UnmeasuredArms>,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -174,13 +186,22 @@ fn member(json: &str) -> Result<Member, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
+/// In a type of its own, since of a list of values each would be read by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct UnmeasuredArms(pub(crate) Vec<Unmeasured>);
+
+fn unmeasured(json: &str) -> Result<UnmeasuredArms, String> {
+    let arms = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(UnmeasuredArms(arms))
+}
+
 /// Longest wait for the machine, in seconds, where none is given.
 const COOL_DOWN_LIMIT: u32 = 300;
 
 impl SetArgs {
     /// Whether fresh processes are to be started, rather than this one be measured.
     pub(crate) fn is_set(&self) -> bool {
-        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty()
+        self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty() || self.cold
     }
 
     pub(crate) fn cool_down_limit(&self) -> Duration {
@@ -240,6 +261,10 @@ pub(crate) struct VersusArgs {
     /// Longest wait for the machine before each process [default: 300].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) cool_down_limit: Option<u32>,
+    /// Give every timed process empty folders for the kernels that MLX, CUDA and PyTorch compile,
+    /// so that each compiles all of them anew.
+    #[arg(long)]
+    pub(crate) cold: bool,
     #[command(flatten)]
     pub(crate) options: Options,
 }
@@ -248,8 +273,8 @@ pub(crate) struct VersusArgs {
 #[command(
     after_help = "Ends with 0 where the candidate is equivalent, improved, or changed but small, and \
                   with 3 to 6 otherwise (see `lfmark --help`). Unless set otherwise, a process does \
-                  100 iterations, and generates on after the end of a text, so that both builds \
-                  generate as many tokens."
+                  50 iterations and generates 50 tokens a prompt, also after the end of a text, so that \
+                  both builds generate as many."
 )]
 pub(crate) struct RegressArgs {
     /// Program to compare with: another build of lfmark.
@@ -259,7 +284,7 @@ pub(crate) struct RegressArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) candidate: Option<PathBuf>,
     /// Fresh processes of each.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) repeats: u32,
     /// Noise floor to judge with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE")]

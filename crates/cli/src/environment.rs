@@ -57,6 +57,7 @@ pub(crate) fn mlx() -> anyhow::Result<record::Mlx> {
         working_set_bytes: info.working_set_bytes,
         library_sha256: library.map(|bytes| sha256_hex(&bytes)),
         blas: (info.backend == "cpu").then(mlx::blas).flatten(),
+        variables: mlx::variables(),
     })
 }
 

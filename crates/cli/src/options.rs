@@ -13,7 +13,12 @@ use metrics::{
     window,
 };
 use model::{
-    Dtype, data::Order, generate::Sampling, load::EMBEDDED, lora::LoraConfig, mlx::DeviceKind,
+    Dtype,
+    data::Order,
+    generate::Sampling,
+    load::EMBEDDED,
+    lora::LoraConfig,
+    mlx::{self, DeviceKind},
     train::Optimizer,
 };
 use serde::{Deserialize, Serialize};
@@ -82,7 +87,7 @@ pub(crate) struct Options {
     /// Iterations that are reported together [default: 1-100,100-300,300-500, scaled].
     #[arg(long, value_name = "LIST", help_heading = "Training")]
     pub(crate) windows: Option<String>,
-    /// Whether MLX compiles the whole step [default: auto, which is on for a GPU].
+    /// Whether MLX compiles the whole step [default: auto].
     #[arg(long, help_heading = "Training")]
     pub(crate) compile: Option<Compile>,
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
@@ -252,8 +257,13 @@ pub(crate) enum DeviceName {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compile {
+    /// On for a GPU, off for the CPU, where it made no measurable difference.
     Auto,
+    /// The step's graph is built once for every batch shape.
     On,
+    /// Besides, chains of element-wise operations become kernels. On Metal `on` does that too. On
+    /// CUDA it takes about a minute, once for every machine; on the CPU it needs a C++ compiler.
+    Fused,
     Off,
 }
 
@@ -340,14 +350,19 @@ impl LoraPlan {
 }
 
 impl Plan {
-    /// Whether MLX compiles the whole step. By default not on the CPU, where it made no measurable
-    /// difference.
+    /// Whether MLX compiles the whole step.
     pub(crate) fn compiles(&self, device: DeviceKind) -> bool {
         match self.compile {
-            Compile::On => true,
+            Compile::On | Compile::Fused => true,
             Compile::Off => false,
             Compile::Auto => device == DeviceKind::Gpu,
         }
+    }
+
+    /// Whether a compiled step makes kernels of its own.
+    pub(crate) fn fuses_kernels(&self, device: DeviceKind) -> bool {
+        let fuses = self.compile == Compile::Fused || mlx::fuses_kernels(device);
+        self.compiles(device) && fuses
     }
 
     pub(crate) fn sampling(&self) -> Sampling {

@@ -6,6 +6,7 @@
 //! so that nobody takes it for a measurement.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -160,6 +161,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
             working_set_bytes: None,
             library_sha256: None,
             blas: None,
+            variables: BTreeMap::new(),
         },
         machine: Machine {
             os: NAME.to_owned(),
@@ -193,6 +195,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
                 targets: vec!["self_attn.q_proj".to_owned()],
             },
             compile: true,
+            fused_kernels: None,
             clear_cache: false,
             windows: window::default_windows(iterations),
             generation: GenerationConfig {
@@ -231,6 +234,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         rules: Some(Rules::default()),
         member: None,
         engine: None,
+        launch_ns: None,
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`random`] | the seeded generator |
 //! | [`comparison`] | the decision between two sets of runs |
 //! | [`sets`] | runs that were started together: their values, and what makes them comparable |
+//! | [`performance`] | rates, start and memory by arm of a set, and their ratios |
 //! | [`noise`] | a machine's noise floor as it is stored |
 //! | [`readiness`] | whether the machine is ready for the next process of a set |
 //! | [`chips`], [`roofline`] | what makers specify of their chips, and how much of it a run used |
@@ -47,6 +48,7 @@ mod macos;
 pub mod measure;
 pub mod noise;
 mod parallel;
+pub mod performance;
 pub mod power;
 pub mod quality;
 pub mod random;

@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 /// Version of the record format.
 ///
@@ -67,6 +67,23 @@ pub struct Start {
     pub member: Option<Member>,
     /// The program that did the work in lfmark's place; null where that was lfmark.
     pub engine: Option<Engine>,
+    /// By the wall clock, from just before the process was started until the instant from which
+    /// the times of this record count; null for a run by itself, which nobody can say it of, and
+    /// in records before schema 1.2.
+    pub launch_ns: Option<u64>,
+}
+
+/// Name of this program.
+pub const LFMARK: &str = "lfmark";
+
+impl Start {
+    /// The program that did the work, with its version.
+    pub fn program(&self) -> (&str, &str) {
+        match &self.engine {
+            None => (LFMARK, &self.lfmark.version),
+            Some(engine) => (&engine.name, &engine.version),
+        }
+    }
 }
 
 /// Another program, at work that `lfmark export` wrote.
@@ -99,6 +116,10 @@ pub struct Member {
     /// What could not be read during the wait, and so was no condition.
     #[serde(default)]
     pub unread: Vec<String>,
+    /// Environment variables that named an empty folder each, made for this process, to keep
+    /// compiled kernels in; null where the caches were left as they were.
+    #[serde(default)]
+    pub empty_caches: Option<Vec<String>>,
 }
 
 /// The build of lfmark that ran.
@@ -141,6 +162,9 @@ pub struct Mlx {
     pub library_sha256: Option<String>,
     /// Which BLAS serves the CPU back end, where that is known.
     pub blas: Option<String>,
+    /// The environment variables `MLX_*` that were in force, by name.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The machine, in fields that do not change while it runs.
@@ -184,6 +208,9 @@ pub struct Config {
     pub lora: Lora,
     /// Whether the whole training step was compiled by MLX.
     pub compile: bool,
+    /// Whether compiling made kernels of element-wise operations; null in records before 1.2.
+    #[serde(default)]
+    pub fused_kernels: Option<bool>,
     /// Whether MLX's buffer cache was cleared after every step.
     pub clear_cache: bool,
     pub windows: Vec<WindowSpec>,

@@ -14,18 +14,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::comparison::{
-    self, Better, Circumstances, Comparison, Design, Metric, MetricNoise, NoiseFloor, Run, Spread,
-    Verdict,
+    self, Better, Circumstances, Comparison, Design, Metric, MetricComparison, MetricNoise,
+    NoiseFloor, Run, Spread, Verdict,
 };
 use crate::noise::{Noise, differing, flat};
+use crate::performance::{self, ArmFigure, Figure, Ratio};
 use crate::readiness::ReadinessRules;
 use crate::record::{
-    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Start, Weights,
+    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Schema, Start,
+    Weights,
 };
 use crate::rules::Rules;
 use crate::steadiness;
 use crate::store::{self, ReadError, Record};
-use crate::summary::RunStatus;
+use crate::summary::{self, RunStatus};
 
 /// Windows a process gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -49,10 +51,13 @@ pub enum MetricKind {
     PeakMemory,
     /// Largest process footprint that was read, in bytes.
     Footprint,
+    /// From just before the process was started to the end of its tenth step, in nanoseconds.
+    #[serde(rename = "time_to_step_10")]
+    TimeToStep10,
 }
 
 impl MetricKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StepTime,
         Self::StepP95,
         Self::IterationWall,
@@ -60,6 +65,7 @@ impl MetricKind {
         Self::TokenTime,
         Self::PeakMemory,
         Self::Footprint,
+        Self::TimeToStep10,
     ];
 
     /// As it stands in JSON and in a noise floor.
@@ -72,7 +78,13 @@ impl MetricKind {
             Self::TokenTime => "token_time",
             Self::PeakMemory => "peak_memory",
             Self::Footprint => "footprint",
+            Self::TimeToStep10 => "time_to_step_10",
         }
+    }
+
+    /// Whether it counts bytes; the others are times.
+    pub fn is_memory(self) -> bool {
+        matches!(self, Self::PeakMemory | Self::Footprint)
     }
 
     /// The metric of this name.
@@ -88,10 +100,75 @@ pub struct Set {
     /// In the order they first ran; the first one is the baseline.
     pub arms: Vec<String>,
     pub processes: Vec<Process>,
+    /// Arms that could not be measured.
+    pub unmeasured: Vec<Unmeasured>,
     /// The rules to judge by: those that the first run was recorded with, unless set otherwise.
     pub rules: Rules,
     /// What had to be left out when reading, one sentence each.
     pub notices: Vec<String>,
+}
+
+/// An arm that was asked for and could not be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmeasured {
+    pub arm: String,
+    /// A fragment of a sentence.
+    pub why: String,
+}
+
+/// Name of the file of the arms that could not be measured, in the folder of a set.
+pub const UNMEASURED: &str = "unmeasured.json";
+
+/// The schema of that file.
+const UNMEASURED_SCHEMA: Schema = Schema { major: 1, minor: 0 };
+
+/// The content of `unmeasured.json`.
+#[derive(Serialize, Deserialize)]
+struct UnmeasuredFile {
+    schema: Schema,
+    arms: Vec<Unmeasured>,
+}
+
+impl Unmeasured {
+    /// These arms as the text of `unmeasured.json`.
+    pub fn text(arms: &[Self]) -> String {
+        let file = UnmeasuredFile {
+            schema: UNMEASURED_SCHEMA,
+            arms: arms.to_vec(),
+        };
+        let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// The arms in the text of `unmeasured.json`, or what is wrong with it.
+    fn parse(text: &str) -> Result<Vec<Self>, String> {
+        let file: UnmeasuredFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let Schema { major, minor } = file.schema;
+        let readable = major == UNMEASURED_SCHEMA.major && minor <= UNMEASURED_SCHEMA.minor;
+        match readable {
+            true => Ok(file.arms),
+            false => Err(format!(
+                "this build does not read its schema {major}.{minor}"
+            )),
+        }
+    }
+
+    /// Those of a set's folder, and what had to be left out.
+    fn read(dir: &Path) -> (Vec<Self>, Option<String>) {
+        let read = match fs::read_to_string(dir.join(UNMEASURED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), None),
+            Err(error) => Err(error.to_string()),
+            Ok(text) => Self::parse(&text),
+        };
+        match read {
+            Ok(arms) => (arms, None),
+            Err(problem) => (
+                Vec::new(),
+                Some(format!("{UNMEASURED} is left out: {problem}")),
+            ),
+        }
+    }
 }
 
 /// What a set needs of the record of one run.
@@ -106,6 +183,8 @@ pub struct Process {
     pub states: Vec<MachineState>,
     /// The metrics that were measured.
     pub measured: BTreeMap<MetricKind, Run>,
+    /// The figures that were measured.
+    pub figures: BTreeMap<Figure, f64>,
     pub work: Work,
     /// Stands for the token counts of every iteration.
     iterations_hash: u64,
@@ -207,7 +286,12 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
             path: dir.to_owned(),
         });
     }
-    Set::new(processes, notices)
+    let (unmeasured, notice) = Unmeasured::read(dir);
+    notices.extend(notice);
+    Ok(Set {
+        unmeasured,
+        ..Set::new(processes, notices)?
+    })
 }
 
 /// Names of the folders in `dir` that hold a record, in order.
@@ -268,6 +352,7 @@ impl Set {
                 .unwrap_or_default(),
             arms,
             processes,
+            unmeasured: Vec::new(),
             notices,
         })
     }
@@ -324,8 +409,8 @@ impl Set {
         }
     }
 
-    fn compare(
-        &self,
+    fn compare<'a>(
+        &'a self,
         baseline: &str,
         candidate: &str,
         floor: Option<&NoiseFloor>,
@@ -373,12 +458,43 @@ impl Set {
                 metrics: Vec::new(),
             }
         });
+        let figures = |arm: &[&'a Process]| -> Vec<&'a BTreeMap<Figure, f64>> {
+            arm.iter().map(|process| &process.figures).collect()
+        };
+        let name = |arm: &[&'a Process]| arm.first().map(|process| process.start.program().0);
         ArmComparison {
             baseline: baseline.to_owned(),
             candidate: candidate.to_owned(),
+            different_programs: match (name(&arms[0]), name(&arms[1])) {
+                (Some(first), Some(second)) => first != second,
+                _ => false,
+            },
+            ratios: performance::ratios(
+                &figures(&arms[0]),
+                &figures(&arms[1]),
+                design,
+                &circumstances,
+                &rules,
+            ),
             design,
             comparison: compared,
             left_out,
+        }
+    }
+}
+
+impl ArmComparison {
+    /// The word for one metric's verdict: as [`crate::rules::WORDS`] has it, but that no program
+    /// is another one for the worse or the better.
+    pub fn word(&self, metric: &MetricComparison) -> &'static str {
+        let kind = MetricKind::named(&metric.name);
+        let memory = kind.is_some_and(MetricKind::is_memory);
+        match &metric.verdict {
+            Verdict::Regressed if self.different_programs && memory => "more",
+            Verdict::Regressed if self.different_programs => "slower",
+            Verdict::Improved if self.different_programs && memory => "less",
+            Verdict::Improved if self.different_programs => "faster",
+            verdict => verdict.word(),
         }
     }
 }
@@ -392,6 +508,7 @@ impl Process {
             (it.rows, it.real_tokens, it.padded_tokens, it.loss_tokens).hash(&mut hasher);
         }
         let prompts = record.generations.iter();
+        let (measured, cropped) = measured(record);
         Some(Self {
             folder: folder.to_owned(),
             member,
@@ -399,7 +516,8 @@ impl Process {
             reason: record.end.as_ref().and_then(|end| end.reason.clone()),
             start: record.start.clone(),
             states: record.states.clone(),
-            measured: measured(record),
+            measured,
+            figures: performance::figures(record, cropped),
             work: Work::of(record),
             iterations_hash: hasher.finish(),
             prompts: prompts
@@ -479,8 +597,9 @@ impl Work {
     }
 }
 
-/// The metrics of one record. What was not measured, or is 0, is missing.
-fn measured(record: &Record) -> BTreeMap<MetricKind, Run> {
+/// The metrics of one record, and the iterations taken for warm-up. What was not measured, or is 0,
+/// is missing.
+fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {
     let steps: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
     let rules = record.start.rules.unwrap_or_default();
     let cropped = steadiness::judge(&steps, &rules.steadiness).cropped;
@@ -496,11 +615,6 @@ fn measured(record: &Record) -> BTreeMap<MetricKind, Run> {
     let tokens = generations.iter().flat_map(|g| &g.token_ns);
     let tokens: Vec<f64> = tokens.map(|&ns| ns as f64).collect();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let peaks = record
-        .iterations
-        .iter()
-        .map(|it| it.peak_bytes.max(it.active_bytes));
-    let peaks = peaks.chain(generations.iter().map(|g| g.peak_bytes.max(g.active_bytes)));
     let footprints = record.iterations.iter().filter_map(|it| it.footprint_bytes);
     let footprints = footprints
         .chain(generations.iter().filter_map(|g| g.footprint_bytes))
@@ -522,18 +636,24 @@ fn measured(record: &Record) -> BTreeMap<MetricKind, Run> {
         (MetricKind::TokenTime, Some(alone(mean(&tokens)))),
         (
             MetricKind::PeakMemory,
-            peaks.max().map(|bytes| alone(bytes as f64)),
+            performance::peak_bytes(&record.iterations, generations)
+                .map(|bytes| alone(bytes as f64)),
         ),
         (
             MetricKind::Footprint,
             footprints.max().map(|bytes| alone(bytes as f64)),
         ),
+        (
+            MetricKind::TimeToStep10,
+            summary::time_to_step_10_ns(record).map(|ns| alone(ns as f64)),
+        ),
     ];
     let positive = |value: &f64| value.is_finite() && *value > 0.0;
-    all.into_iter()
+    let measured = all
+        .into_iter()
         .filter_map(|(metric, run)| Some((metric, run?)))
-        .filter(|(_, run)| positive(&run.value) && run.windows.iter().all(positive))
-        .collect()
+        .filter(|(_, run)| positive(&run.value) && run.windows.iter().all(positive));
+    (measured.collect(), cropped)
 }
 
 /// A value over all these iterations, and over equal blocks of them; those left over at the end
@@ -675,6 +795,7 @@ pub struct Summary {
     pub set: String,
     /// In the order of the set: the first one is the baseline.
     pub arms: Vec<Arm>,
+    pub unmeasured: Vec<Unmeasured>,
     /// Settings in which the arms differ, with one value an arm.
     pub settings: Vec<Setting>,
     /// Each further arm against the first one.
@@ -694,9 +815,20 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Arm {
     pub name: String,
+    /// What did the work in its first run.
+    pub program: Option<Program>,
     pub runs: usize,
     pub metrics: Vec<ArmMetric>,
+    /// What programs are compared by.
+    pub figures: Vec<ArmFigure>,
     pub left_out: Vec<LeftOut>,
+}
+
+/// A program with its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    pub name: String,
+    pub version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -729,8 +861,13 @@ pub struct Setting {
 pub struct ArmComparison {
     pub baseline: String,
     pub candidate: String,
+    /// Whether one is not another state of the other: then a difference is none for the better or
+    /// the worse, but one between programs.
+    pub different_programs: bool,
     pub design: Design,
     pub comparison: Comparison,
+    /// Of the baseline to the candidate.
+    pub ratios: Vec<Ratio>,
     pub left_out: Vec<LeftOut>,
 }
 
@@ -759,10 +896,23 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
                 values,
             })
         });
+        let figures: Vec<_> = processes.iter().map(|process| &process.figures).collect();
+        let first = set
+            .processes
+            .iter()
+            .find(|process| process.member.arm == *name);
         Arm {
             name: name.clone(),
+            program: first.map(|first| {
+                let (name, version) = first.start.program();
+                Program {
+                    name: name.to_owned(),
+                    version: version.to_owned(),
+                }
+            }),
             runs: processes.len(),
             metrics: metrics.collect(),
+            figures: performance::of_arm(&figures, &rules),
             left_out,
         }
     });
@@ -804,6 +954,7 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     Summary {
         set: set.name.clone(),
         arms: arms.collect(),
+        unmeasured: set.unmeasured.clone(),
         settings: differing_between_arms(set),
         comparisons: others
             .iter()

@@ -36,6 +36,9 @@ pub struct Summary {
     pub generations: Vec<GenerationSummary>,
     pub memory: Memory,
     pub budget: Budget,
+    /// From just before the process was started to the end of its tenth step; `None` for a run by
+    /// itself, whose record does not say when it was started, and for fewer steps.
+    pub time_to_step_10_ns: Option<u64>,
     /// The thresholds of every verdict above.
     pub rules: Rules,
     pub rules_source: RulesSource,
@@ -309,9 +312,17 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
         generations: generations(record, rules),
         memory: memory(record, &rules.leak),
         budget: budget(record),
+        time_to_step_10_ns: time_to_step_10_ns(record),
         rules: *rules,
         rules_source,
     }
+}
+
+/// From just before the process was started to the end of its tenth step: what a user waits until
+/// a training is seen to move. `None` where the record does not hold both ends.
+pub(crate) fn time_to_step_10_ns(record: &Record) -> Option<u64> {
+    let tenth = record.iterations.get(9)?;
+    Some(record.start.launch_ns?.saturating_add(tenth.end_ns()))
 }
 
 fn first_steady(judged: &Steadiness, record: &Record, windows: &[Window]) -> Option<usize> {

@@ -1,7 +1,12 @@
 //! The report of runs that were started together: one arm, or several compared.
 
+mod performance;
+
+use std::iter;
+
 use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
 use metrics::noise::{ARM_SIZES, Noise};
+use metrics::record::Start;
 use metrics::rules::{ComparisonRules, Group};
 use metrics::sets::{self, Arm, ArmComparison, LeftOut, MetricKind, Set, Summary};
 use metrics::summary::RunStatus;
@@ -13,6 +18,8 @@ use crate::markdown::{Align, escape, shorten, table};
 use crate::units::{self, NOT_MEASURED};
 use crate::{File, REPORT, Rendered, ReportError, view};
 
+pub use performance::{figure, ratio, ratio_interval};
+
 const TEMPLATE: &str = include_str!("../templates/set.md.tera");
 
 const CHANGES: &str = "changes.svg";
@@ -20,6 +27,9 @@ const PROCESSES: &str = "processes.svg";
 
 /// What a cell says where a figure cannot be computed from so few runs.
 const NONE: &str = "none";
+
+/// `memory_source` of what counts as lfmark does.
+const MLX_COUNTERS: &str = "mlx";
 
 /// A change beyond this is only said to be beyond it.
 const LARGEST_CHANGE: f64 = 10.0;
@@ -59,11 +69,20 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .iter()
             .map(|compared| comparison(compared, &rules.comparison))
             .collect(),
+        side_by_side: performance::side_by_side(set, &summary),
+        ratios: performance::ratios(&summary),
+        unmeasured: summary
+            .unmeasured
+            .iter()
+            .map(|arm| format!("{} ({})", escape(&arm.arm), escape(&arm.why)))
+            .collect(),
+        empty_caches: empty_caches(set),
         baseline: summary.arms.first().map(|arm| escape(&arm.name)),
         settings: settings(&summary),
         arms: summary.arms.iter().map(arm).collect(),
         floor: noise.map(|noise| floor(noise, &summary)),
         processes: processes(&summary),
+        pairs_to_decide: rules.comparison.pairs_to_decide,
         practical: percent(rules.comparison.practical),
         error_rate: percent(rules.comparison.error_rate),
         power: percent(rules.comparison.power),
@@ -102,11 +121,17 @@ struct View {
     title: String,
     subject: Option<Subject>,
     comparisons: Vec<ComparisonView>,
+    side_by_side: Option<String>,
+    ratios: Option<String>,
+    unmeasured: Vec<String>,
+    /// Names of the variables, where every process had empty caches.
+    empty_caches: Vec<String>,
     baseline: Option<String>,
     settings: Option<String>,
     arms: Vec<ArmView>,
     floor: Option<FloorView>,
     processes: String,
+    pairs_to_decide: usize,
     practical: String,
     error_rate: String,
     power: String,
@@ -130,9 +155,8 @@ struct Subject {
     model: String,
     device: String,
     dtype: String,
-    lfmark: String,
-    mlx: String,
-    backend: String,
+    /// Those of all arms, with their versions and libraries.
+    programs: String,
     iterations: String,
     batch_size: u32,
     started: String,
@@ -147,15 +171,26 @@ impl Subject {
             model: escape(&start.model.name),
             device: view::device(start),
             dtype: escape(&start.config.dtype),
-            lfmark: escape(&start.lfmark.version),
-            mlx: escape(&start.mlx.version),
-            backend: escape(&start.mlx.backend),
+            programs: performance::programs(set),
             iterations: units::count(start.config.iterations.into()),
             batch_size: start.config.batch_size,
             started: units::utc(start.started_unix_ms),
             processes: set.processes.len(),
             complete: set.complete().count(),
         })
+    }
+}
+
+/// What named empty folders to every process.
+fn empty_caches(set: &Set) -> Vec<String> {
+    let mut of_all = set.processes.iter();
+    let caches = |process: &metrics::sets::Process| process.member.empty_caches.clone();
+    let Some(first) = of_all.next().and_then(caches) else {
+        return Vec::new();
+    };
+    match of_all.all(|process| caches(process).as_ref() == Some(&first)) {
+        true => first.iter().map(|name| escape(name)).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -166,13 +201,16 @@ struct Limits {
     dirty: bool,
     virtual_machine: bool,
     random_weights: bool,
+    /// Whether caches were to be empty where the system keeps one that cannot be given.
+    metal_cache: bool,
+    /// Whether peak memory was counted by different counters.
+    different_counters: bool,
 }
 
 impl Limits {
     fn of(set: &Set) -> Self {
-        let any = |fact: fn(&metrics::record::Start) -> bool| {
-            set.processes.iter().any(|process| fact(&process.start))
-        };
+        let any =
+            |fact: fn(&Start) -> bool| set.processes.iter().any(|process| fact(&process.start));
         Self {
             debug_build: any(|start| start.lfmark.profile == "debug"),
             dirty: any(|start| start.lfmark.dirty == Some(true)),
@@ -180,8 +218,21 @@ impl Limits {
             random_weights: any(|start| {
                 matches!(start.model.weights, metrics::record::Weights::Random { .. })
             }),
+            metal_cache: !empty_caches(set).is_empty()
+                && any(|start| ["metal", "mps"].contains(&start.mlx.backend.as_str())),
+            different_counters: {
+                let mut counters = set.processes.iter().map(|process| counter(&process.start));
+                let first = counters.next();
+                counters.any(|counter| Some(counter) != first)
+            },
         }
     }
+}
+
+/// What counted a run's memory.
+fn counter(start: &Start) -> &str {
+    let engine = start.engine.as_ref();
+    engine.map_or(MLX_COUNTERS, |engine| &engine.memory_source)
 }
 
 fn title(set: &Set, summary: &Summary) -> String {
@@ -210,6 +261,7 @@ pub fn name(metric: MetricKind) -> &'static str {
         MetricKind::TokenTime => "time per token",
         MetricKind::PeakMemory => "peak memory",
         MetricKind::Footprint => "process footprint",
+        MetricKind::TimeToStep10 => "time to step 10",
     }
 }
 
@@ -218,6 +270,17 @@ pub fn named(metric: &str) -> &str {
     match MetricKind::named(metric) {
         Some(kind) => name(kind),
         None => metric,
+    }
+}
+
+/// The verdict of a comparison in a word, or that there is none between different programs, of
+/// which only single metrics are judged.
+pub fn verdict(compared: &ArmComparison) -> &'static str {
+    let verdict = &compared.comparison.verdict;
+    match verdict {
+        Verdict::Void { .. } | Verdict::NotComparable { .. } => verdict.word(),
+        _ if compared.different_programs => "different programs",
+        _ => verdict.word(),
     }
 }
 
@@ -272,6 +335,7 @@ struct ComparisonView {
     sentence: String,
     table: Option<String>,
     details: Option<String>,
+    different_programs: bool,
     interleaved: bool,
     /// Whether the differences of pairs decided.
     paired: bool,
@@ -284,10 +348,11 @@ fn comparison(compared: &ArmComparison, rules: &ComparisonRules) -> ComparisonVi
     ComparisonView {
         baseline: escape(&compared.baseline),
         candidate: escape(&compared.candidate),
-        word: compared.comparison.verdict.word(),
+        word: verdict(compared),
         sentence: sentence(compared, rules),
-        table: some.then(|| decisions(metrics)),
+        table: some.then(|| decisions(compared)),
         details: some.then(|| details(metrics)),
+        different_programs: compared.different_programs,
         interleaved: compared.design == Design::Interleaved,
         paired: metrics
             .iter()
@@ -307,6 +372,11 @@ fn sentence(compared: &ArmComparison, rules: &ComparisonRules) -> String {
         such.join(", ")
     };
     let practical = percent(rules.practical);
+    match verdict {
+        Verdict::Void { .. } | Verdict::NotComparable { .. } => {}
+        _ if compared.different_programs && !metrics.is_empty() => return by_word(compared),
+        _ => {}
+    }
     match verdict {
         Verdict::Regressed | Verdict::Improved => format!("{}.", such()),
         Verdict::Equivalent => format!("Every change is shown to lie within {practical}."),
@@ -333,9 +403,29 @@ fn sentence(compared: &ArmComparison, rules: &ComparisonRules) -> String {
     }
 }
 
+/// Every metric under the word for it.
+fn by_word(compared: &ArmComparison) -> String {
+    let mut words: Vec<(&str, Vec<String>)> = Vec::new();
+    for metric in &compared.comparison.metrics {
+        let word = compared.word(metric);
+        let text = format!("{} {}", named(&metric.name), change(metric.change));
+        match words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, such)) => such.push(text),
+            None => words.push((word, vec![text])),
+        }
+    }
+    let words = words.iter();
+    let parts: Vec<_> = words
+        .map(|(word, such)| format!("{word} ({})", such.join(", ")))
+        .collect();
+    format!("Metric by metric: {}.", parts.join("; "))
+}
+
 /// The table that decides.
-fn decisions(metrics: &[MetricComparison]) -> String {
-    let rows: Vec<_> = metrics
+fn decisions(compared: &ArmComparison) -> String {
+    let rows: Vec<_> = compared
+        .comparison
+        .metrics
         .iter()
         .map(|metric| {
             [
@@ -344,7 +434,7 @@ fn decisions(metrics: &[MetricComparison]) -> String {
                 change(metric.change),
                 interval(metric.adjusted),
                 percent(metric.threshold),
-                metric.verdict.word().to_owned(),
+                compared.word(metric).to_owned(),
                 or_none(metric.minimum_detectable, percent),
                 match &metric.verdict {
                     Verdict::Inconclusive {
@@ -516,26 +606,30 @@ fn floor(noise: &Noise, summary: &Summary) -> FloorView {
     }
 }
 
-/// Settings in which the arms differ. A table of any number of columns, one an arm.
+/// Settings in which the arms differ, with one column an arm.
 fn settings(summary: &Summary) -> Option<String> {
     if summary.settings.is_empty() {
         return None;
     }
-    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let names = summary.arms.iter().map(|arm| escape(&arm.name));
-    let mut lines = vec![
-        row(std::iter::once("Setting".to_owned()).chain(names).collect()),
-        row(vec!["---".to_owned(); summary.arms.len() + 1]),
-    ];
-    for setting in &summary.settings {
+    let head: Vec<String> = iter::once("Setting".to_owned()).chain(names).collect();
+    let rows = summary.settings.iter().map(|setting| {
         let values = setting.values.iter().map(|value| match value {
             Some(value) => escape(&shorten(value, 60)),
             None => NOT_MEASURED.to_owned(),
         });
-        let cells = std::iter::once(escape(&setting.name)).chain(values);
-        lines.push(row(cells.collect()));
-    }
-    Some(lines.join("\n"))
+        iter::once(escape(&setting.name)).chain(values).collect()
+    });
+    Some(table_of(&head, &rows.collect::<Vec<Vec<String>>>()))
+}
+
+/// A table of any number of columns; every row has as many as the head.
+fn table_of(head: &[String], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let rule = vec!["---".to_owned(); head.len()];
+    let lines = [line(head), line(&rule)];
+    let lines = lines.into_iter().chain(rows.iter().map(|row| line(row)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every process in the order of time.
@@ -635,7 +729,10 @@ fn changes_chart(summary: &Summary, rules: &ComparisonRules) -> Option<Result<St
         Some(Strip {
             label: name(kind).to_owned(),
             text: match summary.comparisons.len() {
-                1 => format!("{}, {}", change(first.change), first.verdict.word()),
+                1 => {
+                    let word = summary.comparisons[0].word(first);
+                    format!("{}, {word}", change(first.change))
+                }
                 _ => String::new(),
             },
             lines,

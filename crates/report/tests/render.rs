@@ -361,6 +361,7 @@ fn a_run_of_a_set_points_to_the_report_of_its_set() {
         waited_ns: 0,
         unmet: Vec::new(),
         unread: Vec::new(),
+        empty_caches: None,
     });
     let rendered = render(&record).unwrap();
     let text = rendered.get(REPORT).unwrap();
@@ -706,6 +707,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             working_set_bytes: None,
             library_sha256: Some("ab".repeat(32)),
             blas: Some("OpenBLAS 0.3.30".to_owned()),
+            variables: Default::default(),
         },
         machine: Machine {
             os: "Linux".to_owned(),
@@ -746,6 +748,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
                 targets: vec!["self_attn.q_proj".to_owned(), "self_attn.v_proj".to_owned()],
             },
             compile: true,
+            fused_kernels: None,
             clear_cache: false,
             windows: vec![
                 WindowSpec {
@@ -800,6 +803,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
         rules: Some(Rules::default()),
         member: None,
         engine: None,
+        launch_ns: None,
     }
 }
 
@@ -1004,6 +1008,7 @@ fn hostile() -> Record {
         waited_ns: 0,
         unmet: vec![text()],
         unread: vec![text()],
+        empty_caches: None,
     });
     record.start.engine = Some(Engine {
         name: text(),

@@ -3,8 +3,8 @@
 use metrics::comparison::MetricNoise;
 use metrics::engine::{self, Truth};
 use metrics::noise::Noise;
-use metrics::record::{Event, Member};
-use metrics::sets::{Process, Set};
+use metrics::record::{Engine, Event, Member};
+use metrics::sets::{Process, Set, Unmeasured};
 use metrics::store;
 use report::{REPORT, Rendered, render_set};
 
@@ -35,6 +35,7 @@ fn process(folder: &str, truth: &Truth, arm: &str, number: u32, repeat: u32) -> 
         waited_ns: 1_500_000_000,
         unmet: Vec::new(),
         unread: vec!["temperature".to_owned()],
+        empty_caches: None,
     });
     let mut text = String::new();
     let mut add = |event: &Event| {
@@ -73,6 +74,58 @@ fn the_verdict_comes_first_and_the_table_says_why() {
         assert!(report.contains(needle), "no `{needle}` in:\n{report}");
     }
     assert_eq!(render_set(&set, None).unwrap(), rendered);
+}
+
+/// Turns an arm into one of another program.
+fn replace_program(set: &mut Set, arm: &str, name: &str) {
+    for process in &mut set.processes {
+        if process.member.arm == arm {
+            process.start.engine = Some(Engine {
+                name: name.to_owned(),
+                version: "2.0".to_owned(),
+                memory_source: "its own counter".to_owned(),
+                batches_sha256: "00".to_owned(),
+            });
+        }
+    }
+}
+
+#[test]
+fn other_programs_stand_side_by_side_with_those_that_were_not_measured() {
+    let mut set = set(&["a", "b"], 5, 1.05);
+    let without = render_set(&set, None).unwrap();
+    assert!(!text(&without).contains("## Side by side"));
+    replace_program(&mut set, "b", "other");
+    set.unmeasured = vec![Unmeasured {
+        arm: "c".to_owned(),
+        why: "there is no c".to_owned(),
+    }];
+    for process in &mut set.processes {
+        process.member.empty_caches = Some(vec!["TMPDIR".to_owned()]);
+    }
+    let rendered = render_set(&set, None).unwrap();
+    let report = text(&rendered);
+    check_tables(report);
+    for needle in [
+        "**b against a: different programs.** Metric by metric: slower (step time +",
+        "**Not measured: c (there is no c).**",
+        "other 2.0 with MLX none (synthetic)",
+        "Every process had empty folders for compiled kernels (TMPDIR).",
+        "| Aspect | a | b | c |",
+        "| other 2.0 | not measured |",
+        "| Process start to end of step 10 | not measured | not measured | not measured |",
+        "| Peak memory is counted by | mlx | its own counter | not measured |",
+        "| Training (it/s) | a / b | 5 + 5 | 1.0",
+        "| yes |",
+        "is called \"slower\"",
+        "their peaks are counted by different counters",
+    ] {
+        assert!(report.contains(needle), "no `{needle}` in:\n{report}");
+    }
+    for absent in ["regressed.**", "| regressed | "] {
+        let verdicts = report.split("## Appendix").next().unwrap();
+        assert!(!verdicts.contains(absent), "`{absent}` in:\n{report}");
+    }
 }
 
 #[test]
@@ -136,6 +189,14 @@ fn hostile_names_stay_text() {
             process.member.arm = evil.to_owned();
             process.start.mlx.version = evil.to_owned();
         }
+    }
+    replace_program(&mut set, evil, evil);
+    set.unmeasured = vec![Unmeasured {
+        arm: evil.to_owned(),
+        why: evil.to_owned(),
+    }];
+    for process in &mut set.processes {
+        process.member.empty_caches = Some(vec![evil.to_owned()]);
     }
     set.processes[3].status = metrics::summary::RunStatus::Failed;
     set.arms[1] = evil.to_owned();

@@ -45,6 +45,8 @@ pub(crate) fn run(args: NoiseArgs, output: Output, mut clock: SystemClock) -> Re
         arms: vec![Arm::only(settings)?],
         repeats: args.repeats,
         cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
+        cold: false,
+        unmeasured: Vec::new(),
         dir: &dir,
     };
     let ending = repeats::measure(plan, output, clock, &mut |_| Ok(()))?;

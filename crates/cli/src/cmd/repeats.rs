@@ -4,6 +4,7 @@
 //! in their records, so its report is made from these alone, and can be made anew.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
@@ -11,7 +12,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -21,13 +22,14 @@ use metrics::{
     noise::{FILE_NAME, Key, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,
-    sets::{self, Process, Set, SetError, Summary},
+    sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{noise, run as single};
 use crate::{
@@ -42,6 +44,21 @@ const ONLY_ARM: &str = "run";
 
 /// Folder of the arms' merged settings, within that of the set.
 const ARMS: &str = "arms";
+
+/// Environment variable in which a process is told when it was started: nanoseconds since the Unix
+/// epoch, read from the wall clock just before.
+pub(crate) const LAUNCHED: &str = "LFMARK_LAUNCHED_UNIX_NS";
+
+/// Environment variables of the folders that compiled kernels are kept in: by MLX's CPU back end
+/// under the folder of temporary files, by its CUDA back end, by CUDA's driver, and by the two
+/// compilers of PyTorch. Metal has none.
+const CACHES: [&str; 5] = [
+    "TMPDIR",
+    "MLX_PTX_CACHE_DIR",
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+];
 
 pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Result<(), Failure> {
     args.presentation.check_set()?;
@@ -63,6 +80,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         arms,
         repeats: args.set.repeats.unwrap_or(1),
         cool_down_limit,
+        cold: args.set.cold,
+        unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
         dir: &dir,
     };
     run_set(plan, given, &args.presentation, output, clock).map(drop)
@@ -82,7 +101,7 @@ pub(crate) fn run_set(
     output: Output,
     clock: SystemClock,
 ) -> Result<Option<Summary>, Failure> {
-    let dir = plan.dir;
+    let SetPlan { dir, cold, .. } = plan;
     let ending = measure(plan, output, clock, &mut |first| match &given {
         Some(noise) => noise
             .check(first)
@@ -95,6 +114,8 @@ pub(crate) fn run_set(
     if set.arms.len() > 1 {
         let floor = match given {
             Some(noise) => Some(noise),
+            // Floors are measured with the caches as they are.
+            None if cold => None,
             None => set
                 .complete()
                 .next()
@@ -151,6 +172,8 @@ pub(crate) struct Arm {
     name: String,
     /// The build of lfmark that it runs.
     program: PathBuf,
+    /// Environment variables that are set for it.
+    environment: BTreeMap<String, String>,
     settings: Options,
 }
 
@@ -174,11 +197,13 @@ impl Arm {
         Ok(Self {
             name: name.to_owned(),
             program,
+            environment: BTreeMap::new(),
             settings,
         })
     }
 
-    /// An arm from its file: settings, which go before those of the command line, and the program.
+    /// An arm from its file: settings, which go before those of the command line, the program, and
+    /// its environment.
     fn read(path: &Path, others: &Options) -> Result<Self, Failure> {
         let usage = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -199,12 +224,17 @@ impl Arm {
             Some(toml::Value::String(program)) => Some(PathBuf::from(program)),
             Some(_) => return Err(usage("`program` is no text; name a file".to_owned())),
         };
+        let environment = match table.remove("environment") {
+            None => BTreeMap::new(),
+            Some(variables) => BTreeMap::deserialize(variables).map_err(toml)?,
+        };
         let own = Options::deserialize(toml::Value::Table(table)).map_err(toml)?;
         let arm = Self::new(&name, program, own.or(others.clone()));
-        arm.map_err(|failure| match failure {
+        let arm = arm.map_err(|failure| match failure {
             Failure::Usage(problem) => usage(problem),
             other => other,
-        })
+        })?;
+        Ok(Self { environment, ..arm })
     }
 }
 
@@ -243,6 +273,9 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) arms: Vec<Arm>,
     pub(crate) repeats: u32,
     pub(crate) cool_down_limit: Duration,
+    /// Whether every process gets empty folders for what is compiled.
+    pub(crate) cold: bool,
+    pub(crate) unmeasured: Vec<Unmeasured>,
     pub(crate) dir: &'a Path,
 }
 
@@ -285,6 +318,11 @@ pub(crate) fn measure(
     for arm in &plan.arms {
         configs.push(write_settings(arm, plan.dir)?);
     }
+    if !plan.unmeasured.is_empty() {
+        let path = plan.dir.join(UNMEASURED);
+        fs::write(&path, Unmeasured::text(&plan.unmeasured))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let stop = Stop::on_ctrl_c()?;
     let schedule = schedule(plan.arms.len(), plan.repeats);
     let total = schedule.len();
@@ -297,7 +335,12 @@ pub(crate) fn measure(
     let mut unchecked = true;
     for (index, (arm, repeat)) in schedule.into_iter().enumerate() {
         let number = index + 1;
-        let Arm { name, program, .. } = &plan.arms[arm];
+        let Arm {
+            name,
+            program,
+            environment,
+            ..
+        } = &plan.arms[arm];
         let mut silent = output.quiet;
         let waited = readiness::wait(
             before,
@@ -331,8 +374,15 @@ pub(crate) fn measure(
             waited_ns: waited.ns,
             unread: waited.readings.unread(),
             unmet: waited.unmet,
+            empty_caches: plan.cold.then(|| CACHES.map(str::to_owned).into()),
         };
         let mut command = Command::new(program);
+        command.envs(environment);
+        // Kept until the process has ended.
+        let caches = plan.cold.then(empty_caches).transpose()?;
+        if let Some(caches) = &caches {
+            command.envs(CACHES.map(|name| (name, caches.path().join(name))));
+        }
         command
             .args(["run", "--config"])
             .arg(&configs[arm])
@@ -363,6 +413,16 @@ pub(crate) fn measure(
         }
     }
     Ok(Ending::Complete)
+}
+
+/// A folder with an empty one in it for each of [`CACHES`], which goes when it is dropped.
+fn empty_caches() -> anyhow::Result<TempDir> {
+    let folder = tempfile::tempdir().context("cannot create a folder for empty caches")?;
+    for name in CACHES {
+        let cache = folder.path().join(name);
+        fs::create_dir(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    }
+    Ok(folder)
 }
 
 /// Creates the folder of a set, which must hold nothing yet.
@@ -430,6 +490,8 @@ impl Stop {
         // What it prints of its result is derived from its record, as is all that is printed here.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let cannot = || format!("cannot start {program}");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        command.env(LAUNCHED, now.unwrap_or_default().as_nanos().to_string());
         let mut child = command.spawn().with_context(cannot)?;
         {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -475,7 +537,7 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
             "{} against {}: {}{why}",
             compared.candidate,
             compared.baseline,
-            verdict.word()
+            words::verdict(compared)
         ));
         lines.extend(compared.comparison.metrics.iter().map(|metric| {
             format!(
@@ -484,10 +546,26 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
                 words::change(metric.change),
                 words::interval(metric.adjusted),
                 words::percent(metric.threshold),
-                metric.verdict.word()
+                compared.word(metric)
             )
         }));
+        if compared.different_programs {
+            lines.extend(compared.ratios.iter().map(|ratio| {
+                format!(
+                    "  {:<46} {:>10}  {}",
+                    words::figure(ratio.figure),
+                    words::ratio(ratio.ratio),
+                    words::ratio_interval(ratio.interval)
+                )
+            }));
+        }
     }
+    lines.extend(
+        summary
+            .unmeasured
+            .iter()
+            .map(|arm| format!("{}: not measured ({})", arm.arm, arm.why)),
+    );
     if let [arm] = &summary.arms[..] {
         let runs = units::count(arm.runs as u64);
         let head = format!("99 % A/A ({runs}+{runs})");

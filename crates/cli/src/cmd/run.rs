@@ -1,7 +1,7 @@
 //! `lfmark run`: fine-tune, generate, measure, report.
 
 use std::{
-    fs, io,
+    env, fs, io,
     num::NonZero,
     path::{Path, PathBuf},
     rc::Rc,
@@ -67,6 +67,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     }
     let origin = Origin {
         started_unix_ms: started_unix_ms(&mut clock),
+        launch_ns: launch_ns(&mut clock),
         member,
     };
     // The first thing to start and the last to end: its end waits for pending work.
@@ -167,6 +168,9 @@ impl<'a> Run<'a> {
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
         let compile = plan.compiles(device);
+        if plan.fuses_kernels(device) {
+            model::mlx::fuse_kernels();
+        }
         let config = config(plan, &adapters, device, compile);
         let options = StepOptions {
             compile,
@@ -213,6 +217,7 @@ impl<'a> Run<'a> {
             rules: Some(plan.rules),
             member: origin.member,
             engine: None,
+            launch_ns: origin.launch_ns,
         };
         let mut writer = Writer::create(dir, &start)?;
         for (phase, start_ns, wall_ns) in [
@@ -520,6 +525,7 @@ pub(crate) fn config(
             targets: adapters.modules().to_vec(),
         },
         compile,
+        fused_kernels: Some(plan.fuses_kernels(device)),
         clear_cache: plan.clear_cache,
         windows: plan.windows.clone(),
         generation: plan.generation.clone(),
@@ -529,17 +535,30 @@ pub(crate) fn config(
 /// When, and as part of what, a run was started.
 struct Origin {
     started_unix_ms: u64,
+    launch_ns: Option<u64>,
     member: Option<Member>,
 }
 
 /// Wall-clock time at process start, from where the record's times count.
 pub(crate) fn started_unix_ms(clock: &mut SystemClock) -> u64 {
+    u64::try_from(since_epoch(clock).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long ago the process that started this one had said that it would, at the instant from
+/// which the record's times count. `None` where none did, and where the wall clock was set back.
+fn launch_ns(clock: &mut SystemClock) -> Option<u64> {
+    let launched: u64 = env::var(repeats::LAUNCHED).ok()?.parse().ok()?;
+    let launch = since_epoch(clock).checked_sub(Duration::from_nanos(launched))?;
+    u64::try_from(launch.as_nanos()).ok()
+}
+
+/// The wall clock at the instant from which the record's times count.
+fn since_epoch(clock: &mut SystemClock) -> Duration {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     // The clock has run since process start.
-    let started = now.saturating_sub(Duration::from_nanos(clock.now_ns()));
-    u64::try_from(started.as_millis()).unwrap_or(u64::MAX)
+    now.saturating_sub(Duration::from_nanos(clock.now_ns()))
 }
 
 /// Ends the run in order when whoever started it closes the other end of its stdin or dies. The

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use metrics::{
     comparison::Verdict,
     measure::SystemClock,
-    sets,
+    sets::{self, Unmeasured},
     store::{self, Record},
 };
 use model::load::EMBEDDED;
@@ -49,10 +49,17 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     let options = args.options.or(file.unwrap_or_default());
     options.clone().resolve()?;
     let mut arms = Vec::new();
+    let mut unmeasured = Vec::new();
     for name in &args.arms {
         match arm(name)? {
             Ok(path) => arms.push(path),
-            Err(why) => output::message(output.quiet, &format!("{name}: not measured ({why})")),
+            Err(why) => {
+                output::message(output.quiet, &format!("{name}: not measured ({why})"));
+                unmeasured.push(Unmeasured {
+                    arm: name.clone(),
+                    why,
+                });
+            }
         }
     }
     if arms.len() < 2 {
@@ -84,32 +91,27 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     // Records call the exported model as its folder.
     let model = Path::new(model).file_name().unwrap_or_default();
     let settings = export(&checked, &dir.join("check-work"), model)?;
-    measure(
-        &settings,
-        &arms,
-        &dir.join("check"),
-        1,
-        Some(0),
-        Stdio::null(),
-    )?;
+    let mut checking = processes(&settings, &arms, &dir.join("check"), 1, Some(0))?;
+    succeed(checking.stdout(Stdio::null()))?;
     for line in check(&dir.join("check"))? {
         output::message(output.quiet, &line);
     }
 
     let settings = export(&options, &dir.join("work"), model)?;
     let runs = dir.join("runs");
-    let result = match output.json {
-        true => Stdio::null(),
-        false => Stdio::inherit(),
-    };
-    measure(
-        &settings,
-        &arms,
-        &runs,
-        args.repeats,
-        args.cool_down_limit,
-        result,
-    )?;
+    let mut timed = processes(&settings, &arms, &runs, args.repeats, args.cool_down_limit)?;
+    if args.cold {
+        timed.arg("--cold");
+    }
+    if !unmeasured.is_empty() {
+        timed
+            .arg("--unmeasured")
+            .arg(serde_json::to_string(&unmeasured)?);
+    }
+    if output.json {
+        timed.stdout(Stdio::null());
+    }
+    succeed(&mut timed)?;
     match output.json {
         // Its report is made from the records, so it can be made once more.
         true => {
@@ -160,15 +162,14 @@ fn export(options: &Options, dir: &Path, model: &OsStr) -> anyhow::Result<PathBu
     Ok(to.join("run.toml"))
 }
 
-/// Runs every arm this often, in turn.
-fn measure(
+/// The command that runs every arm this often, in turn.
+fn processes(
     settings: &Path,
     arms: &[PathBuf],
     to: &Path,
     repeats: u32,
     cool_down_limit: Option<u32>,
-    result: Stdio,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Command> {
     let mut command = this_program()?;
     command.args(["run", "--config"]).arg(settings);
     for arm in arms {
@@ -178,8 +179,8 @@ fn measure(
     if let Some(seconds) = cool_down_limit {
         command.arg("--cool-down-limit").arg(seconds.to_string());
     }
-    command.arg("--output").arg(to).stdout(result);
-    succeed(&mut command)
+    command.arg("--output").arg(to);
+    Ok(command)
 }
 
 fn this_program() -> anyhow::Result<Command> {

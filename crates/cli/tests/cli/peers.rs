@@ -159,6 +159,11 @@ fn arms_that_do_the_same_are_measured_in_turn() {
     ] {
         assert!(folder.exists(&format!("out/{run}")), "{run}");
     }
+    fs::remove_file(folder.path("out/runs/report.md")).unwrap();
+    folder.ok("report out/runs");
+    let report = folder.read("out/runs/report.md");
+    let unmeasured = "**Not measured: absent (there is no no/such/peer";
+    assert!(report.contains(unmeasured), "{report}");
 }
 
 #[test]

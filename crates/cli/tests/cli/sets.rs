@@ -188,6 +188,12 @@ fn arms_are_checked_before_anything_runs() {
     check("b.toml", "program = 3\n", both, &["b.toml", "`program`"]);
     check(
         "b.toml",
+        "[environment]\nX = 3\n",
+        both,
+        &["b.toml", "string"],
+    );
+    check(
+        "b.toml",
         "program = \"./nowhere\"\n",
         both,
         &["b.toml", "nowhere", "no such file"],
@@ -221,11 +227,21 @@ fn arms_are_checked_before_anything_runs() {
 fn an_arm_can_be_another_program() {
     let folder = two_arms();
     let build = env!("CARGO_BIN_EXE_lfmark");
-    folder.write("b.toml", format!("program = \"{build}\"\nseed = 2\n"));
+    let arm =
+        format!("program = \"{build}\"\nseed = 2\n[environment]\nMLX_BFS_MAX_WIDTH = \"19\"\n");
+    folder.write("b.toml", arm);
     folder.ok(&format!(
         "run --repeats 1 --arm a.toml --arm b.toml {QUICK}"
     ));
     assert_eq!(runs(&folder), ["01-a", "02-b"]);
+    let width = |run: &str| {
+        let record = store::read(&folder.path(&format!("out/{run}"))).unwrap();
+        record.start.mlx.variables.get("MLX_BFS_MAX_WIDTH").cloned()
+    };
+    assert_eq!(
+        [width("01-a"), width("02-b")],
+        [None, Some("19".to_owned())]
+    );
     let report = folder.read("out/report.md");
     assert!(report.contains("b against a: inconclusive"), "{report}");
 
@@ -233,6 +249,42 @@ fn an_arm_can_be_another_program() {
     fs::rename(folder.path("out"), folder.path("first")).unwrap();
     let arguments = format!("run --repeats 1 --arm c.toml {QUICK}");
     folder.check_error(&arguments, 1, &["run 1 of 1 (arm c)", "out/01-c"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_knows_when_it_was_started_and_can_have_empty_caches_of_its_own() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = two_arms();
+    // Leaves something in the folder, and says what was there before.
+    let script =
+        "#!/bin/sh\nls -d \"$TMPDIR\" \"$TMPDIR\"/* >> seen\ntouch \"$TMPDIR/left\"\nexec ";
+    let build = env!("CARGO_BIN_EXE_lfmark");
+    folder.write("starter", format!("{script}'{build}' \"$@\"\n"));
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path("starter"), executable).unwrap();
+    folder.write("b.toml", "program = \"./starter\"\n");
+    folder.ok(&format!("run --repeats 2 --arm b.toml --cold {QUICK}"));
+    let seen = folder.read("seen");
+    let mut caches: Vec<&str> = seen.lines().collect();
+    assert_eq!(caches.len(), 2, "each of the two was empty: {seen}");
+    caches.dedup();
+    assert_eq!(caches.len(), 2, "they had one folder: {seen}");
+    for cache in caches {
+        assert!(!fs::exists(cache).unwrap(), "{cache} was left");
+    }
+    for run in ["01-b", "02-b"] {
+        let start = record(&folder, run).start;
+        assert!(start.launch_ns.is_some_and(|ns| ns > 0), "{run}");
+        let caches = start.member.unwrap().empty_caches.unwrap();
+        assert!(caches.contains(&"TMPDIR".to_owned()), "{caches:?}");
+    }
+    let report = folder.read("out/report.md");
+    assert!(
+        report.contains("Every process had empty folders"),
+        "{report}"
+    );
 }
 
 /// Two processes that nothing ends but the test.

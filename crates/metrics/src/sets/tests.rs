@@ -1,7 +1,7 @@
 use super::*;
 use crate::comparison::Method;
 use crate::noise::NoiseError;
-use crate::record::{End, Status};
+use crate::record::{End, Engine, Status};
 use crate::testing::{assert_near, generation, iteration, start};
 
 /// A complete run of 40 steps of `step` ns each, give or take, 50 ns apart.
@@ -15,8 +15,10 @@ fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         waited_ns: 0,
         unmet: Vec::new(),
         unread: vec!["temperature".to_owned()],
+        empty_caches: None,
     });
     start.config.iterations = 40;
+    start.launch_ns = Some(500);
     let iterations = (1..=40_u32).map(|n| Iteration {
         start_ns: u64::from(n) * (step + 200),
         data_ns: 100,
@@ -97,10 +99,161 @@ fn a_process_gives_one_value_of_each_metric() {
     check(MetricKind::TokenTime, 200.0, 0);
     check(MetricKind::PeakMemory, 40_000.0, 0);
     check(MetricKind::Footprint, 10_001.0, 0);
+    // 500 ns before the times count, and the tenth start with its data part and step.
+    check(MetricKind::TimeToStep10, 500.0 + 12_000.0 + 1_101.0, 0);
     for metric in MetricKind::ALL {
         assert_eq!(MetricKind::named(metric.name()), Some(metric));
         let json = serde_json::to_value(metric).unwrap();
         assert_eq!(json, metric.name());
+    }
+}
+
+#[test]
+fn a_process_gives_one_value_of_each_figure() {
+    let mut record = record("a", 1, 1, 1_000);
+    let check = |record: &Record, figure: Figure, expected: Option<f64>| {
+        let figures = Process::of("01-a", record).unwrap().figures;
+        match (figures.get(&figure), expected) {
+            (Some(&value), Some(expected)) => assert_near(value, expected, 1e-12, "figure"),
+            (found, expected) => assert_eq!(found.copied(), expected, "{figure:?}"),
+        }
+    };
+    let decode = |prompt: u32, generated_tokens: u32| Figure::DecodeRate {
+        prompt,
+        prompt_tokens: 5,
+        generated_tokens,
+    };
+    check(&record, Figure::IterationRate, Some(1e9 / 1_001.0));
+    check(&record, Figure::TokenRate, Some(70e9 / 1_001.0));
+    check(&record, decode(1, 3), Some(2e9 / 400.0));
+    check(&record, decode(2, 2), Some(1e9 / 200.0));
+    check(&record, Figure::TimeToStep10, Some(13_601.0));
+    check(&record, Figure::PeakMemory, Some(40_000.0));
+    record.start.launch_ns = None;
+    check(&record, Figure::TimeToStep10, None);
+    record.start.launch_ns = Some(500);
+    record.iterations.truncate(9);
+    check(&record, Figure::TimeToStep10, None);
+}
+
+/// A program in the place of lfmark, in the arm `b`.
+fn other_program(_: u32, record: &mut Record) {
+    if record.start.member.as_ref().unwrap().arm == "b" {
+        record.start.engine = Some(Engine {
+            name: "other".to_owned(),
+            version: "2.0".to_owned(),
+            memory_source: "mlx".to_owned(),
+            batches_sha256: "00".to_owned(),
+        });
+    }
+}
+
+#[test]
+fn ratios_of_rates_and_times_are_above_1_where_the_baseline_is_faster() {
+    let compared = compared(&two_arms(4, 1.25, other_program), None);
+    let ratio = |figure: Figure| {
+        let mut ratios = compared.ratios.iter();
+        *ratios.find(|ratio| ratio.figure == figure).unwrap()
+    };
+    for figure in [
+        Figure::IterationRate,
+        Figure::TokenRate,
+        Figure::TimeToStep10,
+    ] {
+        let ratio = ratio(figure);
+        assert!((ratio.ratio - 1.25).abs() < 0.01, "{ratio:?}");
+        assert!((ratio.of_medians - 1.25).abs() < 0.01, "{ratio:?}");
+        let (low, high) = ratio.interval.unwrap();
+        assert!(
+            1.0 < low && low < ratio.ratio && ratio.ratio < high,
+            "{ratio:?}"
+        );
+        assert_eq!(ratio.excludes_one, Some(true));
+        assert_eq!((ratio.baseline_runs, ratio.other_runs), (4, 4));
+    }
+    let memory = ratio(Figure::PeakMemory);
+    assert_eq!((memory.ratio, memory.excludes_one), (1.0, Some(false)));
+}
+
+#[test]
+fn texts_of_different_lengths_have_no_ratio_and_void_runs_no_answer() {
+    let longer = two_arms(3, 1.0, |number, record| {
+        other_program(number, record);
+        if record.start.engine.is_some() {
+            record.generations[1] = generation(4_000, &[200, 200]);
+        }
+        record.states[1].thermal_state = Some(0);
+        if number == 4 {
+            record.states[1].thermal_state = Some(2);
+        }
+    });
+    let ratios = compared(&longer, None).ratios;
+    let prompts: Vec<u32> = ratios
+        .iter()
+        .filter_map(|ratio| match ratio.figure {
+            Figure::DecodeRate { prompt, .. } => Some(prompt),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(prompts, [1]);
+    assert!(ratios.iter().all(|ratio| ratio.excludes_one.is_none()));
+    assert_eq!(
+        compared(&two_arms(1, 2.0, as_is), None).ratios[0].interval,
+        None
+    );
+    let other = two_arms(2, 1.0, |number, record| {
+        record.start.config.batch_size = number
+    });
+    assert_eq!(compared(&other, None).ratios, []);
+}
+
+#[test]
+fn between_different_programs_nothing_is_for_the_worse_or_the_better() {
+    let words = |alter: fn(u32, &mut Record), factor: f64| -> Vec<&str> {
+        let compared = compared(&two_arms(4, factor, alter), None);
+        let metrics = compared.comparison.metrics.iter();
+        metrics.map(|metric| compared.word(metric)).collect()
+    };
+    assert_eq!(words(as_is, 1.2)[0], "regressed");
+    assert_eq!(words(other_program, 1.2)[0], "slower");
+    assert_eq!(words(other_program, 0.8)[0], "faster");
+    let memory = |factor: u64| {
+        let set = two_arms(4, 1.0, |number, record| {
+            other_program(number, record);
+            if record.start.engine.is_some() {
+                for it in &mut record.iterations {
+                    it.peak_bytes = it.peak_bytes * factor / 10;
+                }
+            }
+        });
+        let compared = compared(&set, None);
+        let mut metrics = compared.comparison.metrics.iter();
+        let peak = metrics.find(|metric| metric.name == "peak_memory");
+        compared.word(peak.unwrap())
+    };
+    assert_eq!((memory(15), memory(5)), ("more", "less"));
+}
+
+#[test]
+fn arms_that_could_not_be_measured_survive_their_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(UNMEASURED);
+    assert_eq!(Unmeasured::read(dir.path()), (Vec::new(), None));
+    let arms = vec![Unmeasured {
+        arm: "absent".to_owned(),
+        why: "there is none".to_owned(),
+    }];
+    let text = Unmeasured::text(&arms);
+    fs::write(&path, &text).unwrap();
+    assert_eq!(Unmeasured::read(dir.path()), (arms, None));
+    for (text, problem) in [
+        (text.replace("\"minor\": 0", "\"minor\": 9"), "schema 1.9"),
+        ("{}".to_owned(), "missing field"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let (arms, notice) = Unmeasured::read(dir.path());
+        assert_eq!(arms, []);
+        assert!(notice.unwrap().contains(problem), "{problem}");
     }
 }
 

@@ -2,7 +2,8 @@
 
 #![expect(
     unsafe_code,
-    reason = "mlx-rs wraps neither synchronize nor device info nor version nor compile mode"
+    reason = "mlx-rs wraps neither synchronize nor device info nor version nor compile mode, and MLX \
+              is told some things by environment variables"
 )]
 
 use std::{
@@ -29,6 +30,17 @@ pub(super) fn set_kernel_fusion(on: bool) {
     // SAFETY: takes no pointer; it sets one variable of MLX, which cannot fail.
     unsafe {
         let _ = mlx_sys::mlx_set_compile_mode(mode);
+    }
+}
+
+pub(super) fn set_variable_if_unset(name: &str, value: &str) {
+    if std::env::var_os(name).is_none() {
+        // SAFETY: Rust's own readers take the same lock as this. Of the C libraries, MLX is the
+        // one that reads the environment later, and it has not started: this comes before its
+        // first call.
+        unsafe {
+            std::env::set_var(name, value);
+        }
     }
 }
 

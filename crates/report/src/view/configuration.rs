@@ -224,13 +224,13 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
         ),
         (
             "Compilation",
-            if config.compile {
-                "whole training step"
-            } else {
-                "off"
+            match (config.compile, config.fused_kernels) {
+                (true, Some(true)) => "whole training step, kernels fused",
+                (true, _) => "whole training step",
+                (false, _) => "off",
             }
             .to_owned(),
-            field("start.config.compile"),
+            fields(&["start.config.compile", "start.config.fused_kernels"]),
         ),
         (
             "MLX buffer cache",

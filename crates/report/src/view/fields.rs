@@ -55,6 +55,11 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "start.started_unix_ms",
         "wall clock at the start, in milliseconds since the Unix epoch",
     ),
+    (
+        "start.launch_ns",
+        "from just before the process was started to where its times count from; null for a run by \
+         itself",
+    ),
     ("start.lfmark.version", "version of lfmark"),
     ("start.lfmark.profile", "release or debug build"),
     ("start.lfmark.commit", "Git commit of the source"),
@@ -88,6 +93,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     ("start.mlx.library_sha256", "hash of the MLX library"),
     ("start.mlx.blas", "BLAS of the CPU back end"),
+    (
+        "start.mlx.variables",
+        "environment variables that told MLX how to run",
+    ),
     ("start.machine.os", "operating system"),
     ("start.machine.os_version", "its version"),
     ("start.machine.kernel", "version of the kernel"),
@@ -130,6 +139,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "start.config.compile",
         "whether MLX compiled the whole step",
+    ),
+    (
+        "start.config.fused_kernels",
+        "whether compiling made kernels of element-wise operations",
     ),
     (
         "start.config.clear_cache",

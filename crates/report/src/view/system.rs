@@ -24,6 +24,11 @@ pub(super) fn system(record: &Record) -> String {
             units::bytes(setup.installed_bytes)
         )
     });
+    let variables: Vec<_> = mlx
+        .variables
+        .iter()
+        .map(|(name, value)| escape(&format!("{name}={value}")))
+        .collect();
     facts([
         ("CPU", text(&machine.cpu), field("start.machine.cpu")),
         (
@@ -116,6 +121,14 @@ pub(super) fn system(record: &Record) -> String {
             field("start.mlx.working_set_bytes"),
         ),
         ("BLAS", text(&mlx.blas), field("start.mlx.blas")),
+        (
+            "Variables of MLX",
+            match mlx.variables.is_empty() {
+                true => "none".to_owned(),
+                false => variables.join(", "),
+            },
+            field("start.mlx.variables"),
+        ),
         (
             "Native set-up",
             setup,

@@ -75,6 +75,15 @@ pub(super) fn training_view(
             },
         ),
         (
+            "Process start to end of step 10",
+            summary.time_to_step_10_ns.shown(units::duration),
+            format!(
+                "time before the first statement, and until then: {}, {}, {steps}",
+                field("start.launch_ns"),
+                field("iteration.start_ns")
+            ),
+        ),
+        (
             "Iterations",
             units::count(training.iterations.into()),
             format!(
