@@ -6,7 +6,7 @@ use metrics::store::Record;
 use model::{
     Result,
     data::{BatchOptions, Batches, Dataset, Order},
-    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
+    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded, Place},
     lora::{Adapters, LoraConfig},
     mlx::{DeviceKind, Session},
     train::{Optimizer, StepOptions, Trainer},
@@ -23,7 +23,12 @@ pub fn embedded() -> Result<(Session, Loaded)> {
         DeviceKind::Cpu => model::Dtype::Float32,
         DeviceKind::Gpu => model::Dtype::Bfloat16,
     };
-    Ok((session, load::load(EMBEDDED, dtype, 0)?))
+    let options = load::Options {
+        dtype,
+        seed: 0,
+        quantize: None,
+    };
+    Ok((session, load::load(&Place::embedded(), options)?))
 }
 
 /// The production step and its batches, with the defaults of `lfmark run`.
@@ -98,6 +103,7 @@ pub fn record(iterations: u32) -> Record {
         iterations: Vec::with_capacity(iterations as usize),
         generations: Vec::new(),
         states: Vec::new(),
+        sensors: Vec::new(),
         end: None,
         notices: Vec::new(),
     };
@@ -106,7 +112,7 @@ pub fn record(iterations: u32) -> Record {
         Event::Iteration(iteration) => record.iterations.push(*iteration),
         Event::MachineState(state) => record.states.push(state.clone()),
         Event::End(end) => record.end = Some(end.clone()),
-        Event::Start(_) | Event::Generation(_) => {}
+        Event::Start(_) | Event::Generation(_) | Event::Sensors(_) => {}
     });
     record
 }

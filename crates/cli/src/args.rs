@@ -8,8 +8,9 @@ use report::Template;
 
 use crate::{
     cmd,
+    cmd::sweep::AxisValues,
     exit::{Failure, TABLE},
-    options::{ModelOptions, Options, Thresholds},
+    options::{DeviceName, DtypeName, ModelOptions, Options, Thresholds},
 };
 
 /// Fine-tune and run LFM2 with LoRA on MLX, and report what was measured.
@@ -52,16 +53,23 @@ enum Command {
     /// worse.
     #[command(allow_negative_numbers = true)]
     Regress(Box<RegressArgs>),
-    /// Write the report of a run folder, or of a set of runs, anew from the records.
+    /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
+    #[command(allow_negative_numbers = true)]
+    Sweep(Box<SweepArgs>),
+    /// Write the report of a run folder, a set of runs or a sweep anew from the records.
     Report(Box<ReportArgs>),
     /// Check whether the figures of a run, or of a document of claims, can be true together.
     Audit(AuditArgs),
     /// Generate text, and show how fast.
     #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
+    /// Write a model with adapters added into its weights, as a folder.
+    Fuse(FuseArgs),
     /// Plant faults in synthetic runs, and see whether each is found and nothing else.
     #[command(allow_negative_numbers = true)]
     Selftest(SelftestArgs),
+    /// Show this machine, what would make its numbers better, and what it can fit.
+    Doctor(DoctorArgs),
     /// List the models that need no download.
     Models,
 }
@@ -157,13 +165,8 @@ pub(crate) struct SetArgs {
     /// Noise floor to judge the arms with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE", help_heading = "Repeats", requires = "arms")]
     pub(crate) noise: Option<PathBuf>,
-    /// Longest wait for the machine before each process [default: 300].
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        help_heading = "Repeats",
-        requires = "repeats"
-    )]
+    /// Longest wait for the machine before each process, or with --settle [default: 300].
+    #[arg(long, value_name = "SECONDS", help_heading = "Machine")]
     cool_down_limit: Option<u32>,
     /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
     /// each compiles all of them anew.
@@ -177,6 +180,13 @@ pub(crate) struct SetArgs {
     /// Arms that could not be measured, for the report; given by `lfmark versus`.
     #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
     pub(crate) unmeasured: Option<UnmeasuredArms>,
+    /// Wait until the machine is cool and other programs leave it alone, keep it awake, and refuse
+    /// one that runs on battery or saves power.
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) settle: bool,
+    /// With --settle, measure a machine that runs on battery or saves power.
+    #[arg(long, help_heading = "Machine", requires = "settle")]
+    pub(crate) allow_low_power: bool,
     /// The run's place among several, for the record; given by the process that starts them.
     #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
@@ -269,6 +279,57 @@ pub(crate) struct VersusArgs {
     pub(crate) options: Options,
 }
 
+/// Every point trains or generates, with work of its size; other settings are those of `lfmark run`.
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Without --data, training data are generated: rows of exactly --max-seq-length \
+                        less 1 tokens (128). A point trains for --iterations (60), or generates \
+                        --max-tokens (64) after a prompt of 128 tokens; the axis replaces one of \
+                        these. Defaults differ from `lfmark run` in nothing else."
+)]
+pub(crate) struct SweepArgs {
+    /// What to vary, and its values: batch-size, sequence-length, lora-rank, lora-layers,
+    /// iterations, threads, prompt-length or generation-length; give it several times for
+    /// several, one after the other.
+    #[arg(
+        long = "axis",
+        value_name = "NAME=LIST",
+        value_parser = cmd::sweep::axis,
+        required_unless_present = "resume"
+    )]
+    pub(crate) axes: Vec<AxisValues>,
+    /// Fresh processes of every program at every point.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeats: u32,
+    /// Program to measure, by a file as those in peers/; give it several times to compare the first
+    /// one with the others [default: this lfmark].
+    #[arg(long = "arm", value_name = "FILE")]
+    pub(crate) arms: Vec<PathBuf>,
+    /// Measure what a sweep that was stopped has not measured yet.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["axes", "repeats", "arms", "order_seed", "cool_down_limit", "config", "output", "Options"]
+    )]
+    pub(crate) resume: Option<PathBuf>,
+    /// Seed of the order in which the points are measured.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) order_seed: u64,
+    /// Longest wait for the machine before each process.
+    #[arg(long, value_name = "SECONDS", default_value_t = COOL_DOWN_LIMIT)]
+    pub(crate) cool_down_limit: u32,
+    /// TOML file with any of the settings below; flags go before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create [default: reports/<time>-<model>-sweep].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
 #[derive(ClapArgs)]
 #[command(
     after_help = "Ends with 0 where the candidate is equivalent, improved, or changed but small, and \
@@ -306,7 +367,7 @@ pub(crate) struct RegressArgs {
 
 #[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
-    /// Run folder, its record.jsonl, or the folder of a set of runs.
+    /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
     /// Folder to write the report to [default: the run folder].
     #[arg(long, short, value_name = "DIR")]
@@ -337,6 +398,19 @@ pub(crate) struct SelftestArgs {
 pub(crate) struct AuditArgs {
     /// Run folder, its record.jsonl, or a document of claims (FORMAT.md).
     pub(crate) path: PathBuf,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Estimate what fits by what this run measured, in place of a run on an H200.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// Type of weights and activations to estimate for [default: f32 on the CPU, bf16 on a GPU].
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<DtypeName>,
+    /// Device to examine [default: a GPU where MLX has one].
+    #[arg(long)]
+    pub(crate) device: Option<DeviceName>,
 }
 
 #[derive(ClapArgs)]
@@ -376,6 +450,25 @@ pub(crate) struct GenerateArgs {
     pub(crate) seed: u64,
 }
 
+#[derive(ClapArgs)]
+pub(crate) struct FuseArgs {
+    /// The type of the weights is that of the files, unless --dtype is given.
+    #[command(flatten)]
+    pub(crate) model: ModelOptions,
+    /// Run folder, or a folder with adapters as `lfmark run` or mlx-lm wrote it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapters: PathBuf,
+    /// Folder to write.
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Store every weight as a plain float, also those that are quantized in the files.
+    #[arg(long, conflicts_with = "q_bits")]
+    pub(crate) dequantize: bool,
+    /// Seed of random weights.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
 impl Args {
     pub(crate) fn run(self, clock: SystemClock) -> Result<(), Failure> {
         match self.command {
@@ -383,11 +476,14 @@ impl Args {
             Command::Noise(args) => cmd::noise::run(*args, self.output, clock),
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
+            Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),
             Command::Audit(args) => cmd::audit::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),
+            Command::Fuse(args) => cmd::fuse::run(&args, self.output),
             Command::Selftest(args) => cmd::selftest::run(&args, self.output),
+            Command::Doctor(args) => cmd::doctor::run(&args, self.output, clock),
             Command::Models => cmd::models::run(self.output),
         }
     }

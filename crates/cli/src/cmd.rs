@@ -1,7 +1,9 @@
 //! One file a command; each has one `run`.
 
 pub(crate) mod audit;
+pub(crate) mod doctor;
 pub(crate) mod export;
+pub(crate) mod fuse;
 pub(crate) mod generate;
 pub(crate) mod models;
 pub(crate) mod noise;
@@ -10,4 +12,5 @@ pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod selftest;
+pub(crate) mod sweep;
 pub(crate) mod versus;

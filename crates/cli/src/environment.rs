@@ -2,11 +2,12 @@
 
 use std::{fs, path::Path};
 
-use metrics::{machine, record};
+use metrics::{machine::Reader, metallib, record};
 use model::{
     load::{Loaded, Source},
     lora::Adapters,
     mlx,
+    quantization::Packed,
     weights::sha256_hex,
 };
 use serde::Deserialize;
@@ -47,7 +48,13 @@ fn native_setup() -> Option<record::NativeSetup> {
 /// The MLX library that is loaded.
 pub(crate) fn mlx() -> anyhow::Result<record::Mlx> {
     let info = mlx::info()?;
-    let library = mlx::library_path().and_then(|path| fs::read(path).ok());
+    let path = mlx::library_path();
+    // Metal looks for it beside the library.
+    let kernels = path
+        .as_deref()
+        .filter(|_| info.backend == "metal")
+        .and_then(|path| metallib::read(&path.with_file_name(metallib::FILE_NAME)).ok());
+    let library = path.and_then(|path| fs::read(path).ok());
     Ok(record::Mlx {
         version: info.version,
         backend: info.backend.to_owned(),
@@ -58,16 +65,22 @@ pub(crate) fn mlx() -> anyhow::Result<record::Mlx> {
         library_sha256: library.map(|bytes| sha256_hex(&bytes)),
         blas: (info.backend == "cpu").then(mlx::blas).flatten(),
         variables: mlx::variables(),
+        metallib: kernels,
     })
 }
 
 /// The machine, with what MLX says of its GPU.
-pub(crate) fn machine(mlx: &record::Mlx) -> record::Machine {
-    let gpu = mlx.device_name.clone().filter(|_| mlx.backend != "cpu");
+pub(crate) fn machine(reader: &Reader, mlx: &record::Mlx) -> record::Machine {
+    let on_gpu = mlx.backend != "cpu";
     record::Machine {
-        gpu,
-        ..machine::machine()
+        gpu: mlx.device_name.clone().filter(|_| on_gpu),
+        ..reader.machine()
     }
+}
+
+/// CUDA's name of the GPU that is worked on; `None` on other back ends.
+pub(crate) fn gpu_uuid() -> anyhow::Result<Option<String>> {
+    Ok(mlx::info()?.uuid)
 }
 
 /// The model as built, with its adapters.
@@ -80,6 +93,8 @@ pub(crate) fn model(loaded: &Loaded, adapters: &Adapters) -> record::Model {
     };
     record::Model {
         name: loaded.name.clone(),
+        revision: loaded.revision.clone(),
+        quantization: quantization(loaded),
         weights: match loaded.source.clone() {
             Source::Embedded { sha256 } => record::Weights::Embedded { sha256 },
             Source::Files { sha256 } => record::Weights::Files { sha256 },
@@ -97,4 +112,17 @@ pub(crate) fn model(loaded: &Loaded, adapters: &Adapters) -> record::Model {
         config_sha256: Some(loaded.config_sha256.clone()),
         tokenizer_sha256: Some(loaded.tokenizer.sha256().to_owned()),
     }
+}
+
+fn quantization(loaded: &Loaded) -> Option<record::Quantization> {
+    let packed = |it: &Packed| record::Packed {
+        bits: it.scheme.bits as u32,
+        group_size: it.scheme.group_size as u32,
+        matrices: it.matrices,
+        parameters: it.parameters,
+    };
+    (!loaded.packed.is_empty()).then(|| record::Quantization {
+        on_load: loaded.quantized_here,
+        packed: loaded.packed.iter().map(packed).collect(),
+    })
 }

@@ -5,11 +5,14 @@ mod cmd;
 mod environment;
 mod exit;
 mod generation;
+mod loading;
 mod options;
 mod output;
 mod png;
 mod progress;
 mod prompts;
+mod settle;
+mod telemetry;
 mod workload;
 
 use std::{process::ExitCode, time::Instant};

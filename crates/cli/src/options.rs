@@ -3,7 +3,7 @@
 //! A flag goes before the file, and the file before the default. What leaves this module needs
 //! nothing but the device and the model to be complete.
 
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -19,6 +19,7 @@ use model::{
     load::EMBEDDED,
     lora::LoraConfig,
     mlx::{self, DeviceKind},
+    quantization::Scheme,
     train::Optimizer,
 };
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,19 @@ use crate::{
 /// Which model, and where it runs.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ModelOptions {
-    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
-    /// tokenizer.json [default: embedded].
-    #[arg(long, value_name = "NAME|DIR")]
+    /// `embedded`, a preset (see `lfmark models`), the id of a model on the hub, or a folder with
+    /// config.json, safetensors and tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|ID|DIR")]
     pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model on the hub [default: main].
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Quantize matrices to so many bits while loading, as mlx_lm.convert does [default: not].
+    #[arg(long, value_name = "BITS")]
+    pub(crate) q_bits: Option<u32>,
+    /// Values that share a scale where --q-bits quantizes: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(crate) q_group_size: Option<u32>,
     /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<DtypeName>,
@@ -44,14 +54,23 @@ pub(crate) struct ModelOptions {
 }
 
 /// Every setting of `lfmark run`. Flags and TOML keys have the same names.
-// The first three stand here once more because serde cannot both flatten and refuse unknown keys.
+// The first six stand here once more because serde cannot both flatten and refuse unknown keys.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct Options {
-    /// `embedded`, a preset (see `lfmark models`), or a folder with config.json, safetensors and
-    /// tokenizer.json [default: embedded].
-    #[arg(long, value_name = "NAME|DIR")]
+    /// `embedded`, a preset (see `lfmark models`), the id of a model on the hub, or a folder with
+    /// config.json, safetensors and tokenizer.json [default: embedded].
+    #[arg(long, value_name = "NAME|ID|DIR")]
     pub(crate) model: Option<String>,
+    /// Branch, tag or commit of a model on the hub [default: main].
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Quantize matrices to so many bits while loading, as mlx_lm.convert does [default: not].
+    #[arg(long, value_name = "BITS")]
+    pub(crate) q_bits: Option<u32>,
+    /// Values that share a scale where --q-bits quantizes: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(crate) q_group_size: Option<u32>,
     /// Type of weights and activations [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<DtypeName>,
@@ -93,6 +112,11 @@ pub(crate) struct Options {
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
     #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) clear_cache: Option<bool>,
+
+    /// Measure the idle machine for so many seconds before the run, where its power can be read, 0
+    /// for not [default: 5, and 0 in a process of a set].
+    #[arg(long, value_name = "N", help_heading = "Energy")]
+    pub(crate) idle_seconds: Option<u32>,
 
     /// adam or adamw [default: adam].
     #[arg(long, help_heading = "Optimizer")]
@@ -279,6 +303,20 @@ impl ModelOptions {
         self.model.as_deref().unwrap_or(EMBEDDED)
     }
 
+    /// How to quantize while loading.
+    pub(crate) fn scheme(&self) -> Result<Option<Scheme>, Failure> {
+        let scheme = match (self.q_bits, self.q_group_size) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => Err("q-group-size belongs to q-bits; give both".into()),
+            (Some(bits), size) => {
+                let size = size.unwrap_or(DEFAULT_GROUP_SIZE);
+                Scheme::new(bits.into(), size.into())
+                    .map_err(|problem| format!("q-bits, q-group-size: {problem}"))
+            }
+        };
+        scheme.map(Some).map_err(Failure::Usage)
+    }
+
     pub(crate) fn device(&self) -> Option<DeviceKind> {
         self.device.map(|device| match device {
             DeviceName::Cpu => DeviceKind::Cpu,
@@ -296,10 +334,14 @@ impl ModelOptions {
     }
 }
 
+/// That of mlx_lm.convert.
+const DEFAULT_GROUP_SIZE: u32 = 64;
+
 /// A run's choices, as far as they depend on neither the device nor the model.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) model: ModelOptions,
+    pub(crate) quantize: Option<Scheme>,
     pub(crate) data: Option<PathBuf>,
     pub(crate) iterations: u32,
     pub(crate) batch_size: u32,
@@ -311,11 +353,16 @@ pub(crate) struct Plan {
     pub(crate) windows: Vec<WindowSpec>,
     pub(crate) compile: Compile,
     pub(crate) clear_cache: bool,
+    /// How long the idle machine is measured before the run, where that is said.
+    idle: Option<Duration>,
     pub(crate) optimizer: Optimizer,
     pub(crate) lora: LoraPlan,
     pub(crate) generation: GenerationConfig,
     pub(crate) rules: Rules,
 }
+
+/// How long the idle machine is measured, where nothing is said.
+const IDLE_SECONDS: u32 = 5;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LoraPlan {
@@ -365,6 +412,13 @@ impl Plan {
         self.compiles(device) && fuses
     }
 
+    /// How long the idle machine is measured before the run. A process of a set has others around
+    /// it, and its time to step 10 would hold the wait.
+    pub(crate) fn idle(&self, in_a_set: bool) -> Duration {
+        let default = Duration::from_secs(if in_a_set { 0 } else { IDLE_SECONDS }.into());
+        self.idle.unwrap_or(default)
+    }
+
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             temperature: self.generation.temperature,
@@ -396,6 +450,9 @@ impl Options {
         // Destructured, so that a new setting cannot be forgotten here.
         let Self {
             model,
+            revision,
+            q_bits,
+            q_group_size,
             dtype,
             device,
             data,
@@ -409,6 +466,7 @@ impl Options {
             windows,
             compile,
             clear_cache,
+            idle_seconds,
             optimizer,
             learning_rate,
             beta1,
@@ -443,6 +501,9 @@ impl Options {
         };
         Self {
             model: model.or(other.model),
+            revision: revision.or(other.revision),
+            q_bits: q_bits.or(other.q_bits),
+            q_group_size: q_group_size.or(other.q_group_size),
             dtype: dtype.or(other.dtype),
             device: device.or(other.device),
             data: data.or(other.data),
@@ -456,6 +517,7 @@ impl Options {
             windows: windows.or(other.windows),
             compile: compile.or(other.compile),
             clear_cache: clear_cache.or(other.clear_cache),
+            idle_seconds: idle_seconds.or(other.idle_seconds),
             optimizer: optimizer.or(other.optimizer),
             learning_rate: learning_rate.or(other.learning_rate),
             beta1: beta1.or(other.beta1),
@@ -518,6 +580,14 @@ impl Options {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             chat_template: !self.no_chat_template.unwrap_or(false),
         };
+        let model = ModelOptions {
+            model: self.model.clone(),
+            revision: self.revision.clone(),
+            q_bits: self.q_bits,
+            q_group_size: self.q_group_size,
+            dtype: self.dtype,
+            device: self.device,
+        };
         let plan = Plan {
             iterations,
             windows,
@@ -532,6 +602,9 @@ impl Options {
             seed: self.seed.unwrap_or(0),
             compile: self.compile.unwrap_or(Compile::Auto),
             clear_cache: self.clear_cache.unwrap_or(false),
+            idle: self
+                .idle_seconds
+                .map(|seconds| Duration::from_secs(seconds.into())),
             optimizer: self.optimizer()?,
             lora: LoraPlan {
                 rank,
@@ -550,11 +623,8 @@ impl Options {
                 .over(Rules::default())
                 .map_err(|e| usage(format!("rules: {e}")))?,
             data: self.data,
-            model: ModelOptions {
-                model: self.model,
-                dtype: self.dtype,
-                device: self.device,
-            },
+            quantize: model.scheme()?,
+            model,
         };
         if !(plan.lora.scale as f32).is_finite() {
             return Err(usage(format!(
@@ -737,6 +807,15 @@ mod tests {
         check("temperature = -1", "the temperature is -1");
         check("top-p = 0", "top-p is 0");
         check("max-seq-length = 1", "at least 2");
+        check(
+            "q-bits = 7",
+            "the number of bits is 7, and MLX has 2, 3, 4, 5, 6, 8",
+        );
+        check(
+            "q-bits = 4\nq-group-size = 48",
+            "the group size is 48, and MLX has 32, 64, 128",
+        );
+        check("q-group-size = 32", "q-group-size belongs to q-bits");
         check("learning-rte = 1", "unknown field `learning-rte`");
         check("optimizer = \"sgd\"", "unknown variant `sgd`");
         check(

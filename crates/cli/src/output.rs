@@ -62,7 +62,7 @@ pub(crate) fn write_report(
     Ok(write(&rendered, others, presentation, dir)?)
 }
 
-/// Writes the report of a set of runs, in place of an earlier one.
+/// Writes the report of a set of runs or a sweep, in place of an earlier one.
 pub(crate) fn write_set(
     rendered: &Rendered,
     presentation: &Presentation,
@@ -123,7 +123,9 @@ fn write(
 
 /// Every name that a file of a report can have.
 fn every_name() -> impl Iterator<Item = String> {
-    let rendered = report::file_names().chain(report::set_file_names());
+    let rendered = report::file_names()
+        .chain(report::set_file_names())
+        .chain(report::sweep_file_names());
     let charts = rendered
         .filter(|name| name.ends_with(".svg"))
         .collect::<Vec<_>>();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use metrics::record::Iteration;
+use model::hub;
 use report::units;
 
 use crate::output;
@@ -16,6 +17,51 @@ pub(crate) fn counted(total: u64, quiet: bool) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:30} {percent} %  {eta} left");
     bar.with_style(style.expect("the template is fixed"))
+}
+
+/// Shows what comes from the hub, one file at a time; nothing where stderr is no terminal or
+/// `quiet` is set.
+pub(crate) struct Fetching {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Fetching {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let bar = ProgressBar::new(0);
+        if quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = "{msg}  {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        let style = ProgressStyle::with_template(style).expect("the template is fixed");
+        Self {
+            bar: bar.with_style(style),
+            quiet,
+        }
+    }
+
+    pub(crate) fn show(&self, progress: hub::Progress) {
+        match progress {
+            hub::Progress::File { name, done, total } => {
+                if self.bar.message() != name {
+                    self.bar.reset();
+                    self.bar.set_message(name.to_owned());
+                }
+                self.bar.set_length(total);
+                self.bar.set_position(done);
+            }
+            hub::Progress::Cached { reason } => {
+                let text = format!("note: {reason}; the model is the one in the cache");
+                self.bar.suspend(|| output::message(self.quiet, &text));
+            }
+        }
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Shows the training's progress; nothing where stderr is no terminal or `quiet` is set.

@@ -162,6 +162,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
             library_sha256: None,
             blas: None,
             variables: BTreeMap::new(),
+            metallib: None,
         },
         machine: Machine {
             os: NAME.to_owned(),
@@ -210,6 +211,8 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         },
         model: Model {
             name: NAME.to_owned(),
+            revision: None,
+            quantization: None,
             weights: Weights::Random { seed: 0 },
             layers: 2,
             attention_layers: 1,
@@ -235,6 +238,8 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
         member: None,
         engine: None,
         launch_ns: None,
+        sampling: None,
+        settled: None,
     }
 }
 

@@ -12,6 +12,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::record::{Machine, Mlx};
 use crate::store::Record;
 
 /// What was measured, and what there is.
@@ -40,15 +41,7 @@ pub enum Capacity {
 impl Headroom {
     /// Of a run; `None` where no iteration, no memory or no overhead was measured.
     pub fn of(record: &Record) -> Option<Self> {
-        let (mlx, machine) = (&record.start.mlx, &record.start.machine);
-        let sources = [
-            (Capacity::WorkingSet, mlx.working_set_bytes),
-            (Capacity::DeviceMemory, mlx.device_memory_bytes),
-            (Capacity::MachineMemory, machine.memory_bytes),
-        ];
-        let (capacity, capacity_bytes) = sources
-            .into_iter()
-            .find_map(|(source, bytes)| Some((source, bytes?)))?;
+        let (capacity, capacity_bytes) = capacity(&record.start.mlx, &record.start.machine)?;
         let iterations = record.iterations.iter();
         let peak = iterations
             .clone()
@@ -74,10 +67,29 @@ impl Headroom {
         scale * (self.weight_bytes as f64 + overhead)
     }
 
+    /// Tokens of the batch whose estimate is the capacity, for a model of `scale` times the
+    /// parameters; 0 where the weights alone are more.
+    pub fn largest_tokens(&self, scale: f64) -> f64 {
+        let overhead = self.capacity_bytes as f64 / scale - self.weight_bytes as f64;
+        (overhead / self.overhead_bytes as f64 * f64::from(self.tokens)).max(0.0)
+    }
+
     /// The scale whose estimate is the capacity.
     pub fn largest_scale(&self, tokens: f64) -> f64 {
         self.capacity_bytes as f64 / self.estimate(1.0, tokens)
     }
+}
+
+/// The memory that there is, and where that is read from.
+pub fn capacity(mlx: &Mlx, machine: &Machine) -> Option<(Capacity, u64)> {
+    let sources = [
+        (Capacity::WorkingSet, mlx.working_set_bytes),
+        (Capacity::DeviceMemory, mlx.device_memory_bytes),
+        (Capacity::MachineMemory, machine.memory_bytes),
+    ];
+    sources
+        .into_iter()
+        .find_map(|(source, bytes)| Some((source, bytes?)))
 }
 
 #[cfg(test)]
@@ -119,6 +131,8 @@ mod tests {
         assert_eq!(headroom.estimate(1.0, 200.0), 2000.0);
         assert_eq!(headroom.estimate(3.0, 400.0), 7500.0);
         assert_eq!(headroom.largest_scale(200.0), 10.0);
+        assert_eq!(headroom.largest_tokens(3.0), 2_066.666_666_666_667);
+        assert_eq!(headroom.largest_tokens(20.0), 0.0);
         start.model.weight_bytes = 2000;
         assert_eq!(Headroom::of(&record(&start)), None);
     }

@@ -19,6 +19,8 @@
 //! | [`comparison`] | the decision between two sets of runs |
 //! | [`sets`] | runs that were started together: their values, and what makes them comparable |
 //! | [`performance`] | rates, start and memory by arm of a set, and their ratios |
+//! | [`scaling`] | a line through the values of processes, and where they leave it |
+//! | [`sweep`] | runs that differ in the amount of one kind of work |
 //! | [`noise`] | a machine's noise floor as it is stored |
 //! | [`readiness`] | whether the machine is ready for the next process of a set |
 //! | [`chips`], [`roofline`] | what makers specify of their chips, and how much of it a run used |
@@ -29,6 +31,10 @@
 //! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
 //! | [`machine`] | facts about the machine and its state |
+//! | [`mac`], [`linux`], [`nvidia`], [`metallib`] | what each of these is asked |
+//! | [`sampler`], [`energy`] | sensors that are read while a run goes on, and the energy they show |
+//! | [`validity`] | whether the machine was in one state, and its own |
+//! | [`doctor`] | what would make the numbers of a machine better |
 //!
 //! Nothing here knows MLX: the crate builds and tests on a machine that has none.
 
@@ -37,16 +43,23 @@ pub mod bandwidth;
 pub mod chips;
 pub mod claims;
 pub mod comparison;
+pub mod doctor;
+pub mod energy;
 pub mod engine;
 pub mod footprint;
 pub mod headroom;
 pub mod interval;
 pub mod leak;
+pub mod linux;
+pub mod mac;
 pub mod machine;
 #[cfg(target_os = "macos")]
 mod macos;
 pub mod measure;
+pub mod metallib;
 pub mod noise;
+#[cfg(target_os = "linux")]
+pub mod nvidia;
 mod parallel;
 pub mod performance;
 pub mod power;
@@ -56,6 +69,8 @@ pub mod readiness;
 pub mod record;
 pub mod roofline;
 pub mod rules;
+pub mod sampler;
+pub mod scaling;
 pub mod selftest;
 pub mod sets;
 pub mod simulation;
@@ -63,7 +78,9 @@ pub mod stats;
 pub mod steadiness;
 pub mod store;
 pub mod summary;
+pub mod sweep;
 pub mod synthetic;
 #[cfg(test)]
 mod testing;
+pub mod validity;
 pub mod window;

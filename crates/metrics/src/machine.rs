@@ -1,14 +1,61 @@
 //! Facts about the machine and its state, without names of hosts or users.
+//!
+//! Where a fact comes from differs between the systems, and the module `system` below has one
+//! version for each. What cannot be read is `None`.
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::footprint::FootprintReader;
+use crate::measure::SystemClock;
 use crate::record::{Machine, MachineState};
+use crate::sampler::Sampler;
 
-/// Reads what the operating system says about the machine.
-///
-/// What the accelerator's own library has to say (`gpu`, `gpu_cores`) is left `None`.
-pub fn machine() -> Machine {
+/// Reads what can be known of the machine, and what changes on it.
+pub struct Reader {
+    system: system::Reader,
+}
+
+impl Reader {
+    /// A reader that also asks the driver of the GPU with this UUID, as MLX names it.
+    pub fn for_gpu(uuid: Option<&str>) -> Self {
+        Self {
+            system: system::Reader::new(uuid),
+        }
+    }
+
+    /// Facts that do not change while the machine runs. The `gpu` is left `None` where the driver
+    /// does not name it.
+    pub fn machine(&self) -> Machine {
+        let mut machine = common();
+        self.system.describe(&mut machine);
+        machine
+    }
+
+    /// The machine's state of this moment, `at_ns` after process start.
+    pub fn state(&self, at_ns: u64, footprint: &mut FootprintReader) -> MachineState {
+        let process = footprint.read();
+        let mut state = MachineState {
+            at_ns,
+            swap_used_bytes: process.swap_bytes,
+            footprint_bytes: process.footprint_bytes,
+            load_milli: System::load_average()
+                .ok()
+                .and_then(|load| thousandths(load.one)),
+            ..MachineState::default()
+        };
+        self.system.read(&mut state);
+        state
+    }
+}
+
+/// Samples power and temperature, of the GPU with this UUID where there is one; `None` where
+/// nothing tells the power.
+pub fn sampler(clock: SystemClock, gpu_uuid: Option<String>, with_gpu: bool) -> Option<Sampler> {
+    Sampler::start(clock, move || system::source(gpu_uuid.as_deref(), with_gpu))
+}
+
+/// What every system is asked in the same way.
+fn common() -> Machine {
     let kinds = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing())
         .with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -33,26 +80,7 @@ pub fn machine() -> Machine {
         memory_bytes: system
             .map(|system| system.total_memory())
             .filter(|&bytes| bytes > 0),
-        model_id: mac_model_id(),
-        gpu: None,
-        gpu_cores: None,
-        virtual_machine: virtual_machine(),
-    }
-}
-
-/// Reads the machine's state of this moment, `at_ns` after process start.
-///
-/// Thermal state, power, energy and the GPU's clock and temperature are not read.
-pub fn state(at_ns: u64, footprint: &mut FootprintReader) -> MachineState {
-    let process = footprint.read();
-    MachineState {
-        at_ns,
-        swap_used_bytes: process.swap_bytes,
-        footprint_bytes: process.footprint_bytes,
-        load_milli: System::load_average()
-            .ok()
-            .and_then(|load| thousandths(load.one)),
-        ..MachineState::default()
+        ..Machine::default()
     }
 }
 
@@ -69,29 +97,186 @@ fn os_version() -> Option<String> {
     })
 }
 
-#[cfg(target_os = "macos")]
-fn mac_model_id() -> Option<String> {
-    sysinfo::Product::name().ok().as_deref().and_then(named)
-}
-
-#[cfg(not(target_os = "macos"))]
-fn mac_model_id() -> Option<String> {
-    None
-}
-
-#[cfg(target_os = "macos")]
-fn virtual_machine() -> Option<bool> {
-    crate::macos::virtual_machine()
-}
-
 #[cfg(target_os = "linux")]
-fn virtual_machine() -> Option<bool> {
-    has_hypervisor(&std::fs::read_to_string("/proc/cpuinfo").ok()?)
+mod system {
+    use super::has_hypervisor;
+    use crate::linux::{self, RaplZone};
+    use crate::nvidia::{self, Gpu};
+    use crate::record::{Machine, MachineState, Sensors};
+    use crate::sampler::Source;
+
+    pub(super) struct Reader {
+        gpu: Option<Gpu>,
+    }
+
+    impl Reader {
+        pub(super) fn new(uuid: Option<&str>) -> Self {
+            Self {
+                gpu: Gpu::open(uuid),
+            }
+        }
+
+        pub(super) fn describe(&self, machine: &mut Machine) {
+            let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok();
+            machine.virtual_machine = cpuinfo.as_deref().and_then(has_hypervisor);
+            machine.cgroup = linux::cgroup(linux::root()).map(|(limits, _)| limits);
+            if let Some(gpu) = &self.gpu {
+                gpu.describe(machine);
+            }
+        }
+
+        pub(super) fn read(&self, state: &mut MachineState) {
+            let root = linux::root();
+            state.power_source = linux::power_source(root).map(str::to_owned);
+            state.power_mode_name = linux::platform_profile(root);
+            state.cpu_governor = linux::governor(root);
+            let stat = std::fs::read_to_string("/proc/stat").ok();
+            let times = stat.as_deref().and_then(linux::cpu_times);
+            state.cpu_total_ms = times.map(|(total, _)| total);
+            state.cpu_steal_ms = times.map(|(_, steal)| steal);
+            state.cgroup_throttled_us = linux::cgroup(root).and_then(|(_, throttled)| throttled);
+            if let Some(gpu) = &self.gpu {
+                gpu.read(state);
+            }
+        }
+    }
+
+    /// The GPU, and the packages of the CPU.
+    pub(super) struct Meters {
+        gpu: Option<Gpu>,
+        zones: Vec<RaplZone>,
+    }
+
+    pub(super) fn source(gpu_uuid: Option<&str>, with_gpu: bool) -> Option<Meters> {
+        let gpu = with_gpu.then(|| Gpu::open(gpu_uuid)).flatten();
+        let zones = linux::rapl_zones(linux::root());
+        (gpu.is_some() || !zones.is_empty()).then_some(Meters { gpu, zones })
+    }
+
+    impl Source for Meters {
+        fn read(&mut self) -> Option<Sensors> {
+            let mut sensors = Sensors::default();
+            if let Some(gpu) = &self.gpu {
+                gpu.sample(&mut sensors);
+            }
+            for zone in &mut self.zones {
+                if let Some(uj) = zone.read() {
+                    let energy = sensors.energy_uj.get_or_insert_default();
+                    energy.insert(zone.name.clone(), uj);
+                }
+            }
+            Some(sensors)
+        }
+
+        fn name(&self, rail: &str) -> &'static str {
+            match rail {
+                nvidia::RAIL => "NVML",
+                _ => "powercap",
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod system {
+    use std::process::{Command, Stdio};
+
+    use super::named;
+    use crate::record::{Machine, MachineState};
+    use crate::{mac, macos};
+
+    pub(super) struct Reader;
+
+    impl Reader {
+        pub(super) fn new(_: Option<&str>) -> Self {
+            Self
+        }
+
+        pub(super) fn describe(&self, machine: &mut Machine) {
+            let names = mac::SYSCTL_NAMES;
+            let facts = mac::sysctl(&output("/usr/sbin/sysctl", &names).unwrap_or_default());
+            machine.model_id = sysinfo::Product::name().ok().as_deref().and_then(named);
+            machine.virtual_machine = macos::virtual_machine().or(facts.virtual_machine);
+            machine.cpu_tiers = facts.cpu_tiers;
+            machine.gpu_wired_limit_bytes = facts.gpu_wired_limit_bytes;
+            let registry = output("/usr/sbin/ioreg", &["-rc", "AGXAccelerator", "-d1"]);
+            machine.gpu_cores = registry
+                .as_deref()
+                .and_then(mac::ioreg_gpu_cores)
+                .or_else(|| {
+                    // Slower, and needed only where the registry has another form.
+                    let arguments = ["SPDisplaysDataType", "-json"];
+                    let profile = output("/usr/sbin/system_profiler", &arguments)?;
+                    mac::system_profiler_gpu_cores(&profile)
+                });
+        }
+
+        pub(super) fn read(&self, state: &mut MachineState) {
+            state.thermal_state = macos::thermal_state();
+            state.low_power_mode = Some(macos::low_power_mode());
+            let source = output("/usr/bin/pmset", &["-g", "batt"])
+                .as_deref()
+                .and_then(mac::power_source);
+            state.power_source = source.map(str::to_owned);
+            let custom = output("/usr/bin/pmset", &["-g", "custom"]);
+            state.power_mode = custom
+                .as_deref()
+                .zip(source)
+                .and_then(|(custom, source)| mac::power_mode(custom, source));
+            let name = state.power_mode.and_then(mac::power_mode_name);
+            state.power_mode_name = name.map(str::to_owned);
+        }
+    }
+
+    /// What a program prints, whatever its exit status: `sysctl` fails for a name it lacks, after
+    /// printing the others.
+    fn output(program: &str, arguments: &[&str]) -> Option<String> {
+        let output = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub(super) fn source(_: Option<&str>, _: bool) -> Option<macos::Macmon> {
+        macos::Macmon::open()
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn virtual_machine() -> Option<bool> {
-    None
+mod system {
+    use crate::record::{Machine, MachineState, Sensors};
+    use crate::sampler::Source;
+
+    pub(super) struct Reader;
+
+    impl Reader {
+        pub(super) fn new(_: Option<&str>) -> Self {
+            Self
+        }
+
+        pub(super) fn describe(&self, _: &mut Machine) {}
+
+        pub(super) fn read(&self, _: &mut MachineState) {}
+    }
+
+    pub(super) enum Nothing {}
+
+    impl Source for Nothing {
+        fn read(&mut self) -> Option<Sensors> {
+            match *self {}
+        }
+
+        fn name(&self, _: &str) -> &'static str {
+            match *self {}
+        }
+    }
+
+    pub(super) fn source(_: Option<&str>, _: bool) -> Option<Nothing> {
+        None
+    }
 }
 
 /// Whether `/proc/cpuinfo` shows the bit by which a hypervisor tells its guest of itself. Only
@@ -152,15 +337,19 @@ mod tests {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     #[test]
     fn this_machine_has_cores_memory_and_a_state() {
-        let machine = machine();
+        let reader = Reader::for_gpu(None);
+        let machine = reader.machine();
         let (physical, logical) = (machine.physical_cores, machine.logical_cores);
         assert!(logical.is_some_and(|cores| cores >= physical.unwrap_or(1)));
         assert!(machine.memory_bytes.is_some_and(|bytes| bytes > 1 << 28));
         assert!(machine.os_version.is_some() && machine.kernel.is_some());
 
-        let state = state(17, &mut FootprintReader::new());
+        let state = reader.state(17, &mut FootprintReader::new());
         assert_eq!(state.at_ns, 17);
         assert!(state.footprint_bytes.is_some() && state.load_milli.is_some());
-        assert_eq!(state.thermal_state, None);
+        // Each system has what the other lacks.
+        let on_mac = cfg!(target_os = "macos");
+        assert_eq!(state.thermal_state.is_some(), on_mac);
+        assert_eq!(state.cpu_total_ms.is_some(), !on_mac);
     }
 }

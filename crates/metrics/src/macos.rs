@@ -1,8 +1,52 @@
-//! What only macOS can be asked, through its C interface.
+//! What only macOS can be asked, through its C interface, its frameworks and macmon.
 
 use std::ffi::CStr;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
+use std::time::Duration;
+
+use objc2_foundation::NSProcessInfo;
+
+use crate::mac;
+use crate::record::Sensors;
+use crate::sampler::{INTERVAL, Source};
+
+/// 0 nominal, 1 fair, 2 serious, 3 critical.
+pub(crate) fn thermal_state() -> Option<u32> {
+    u32::try_from(NSProcessInfo::processInfo().thermalState().0).ok()
+}
+
+pub(crate) fn low_power_mode() -> bool {
+    NSProcessInfo::processInfo().isLowPowerModeEnabled()
+}
+
+/// macmon's sensors. They stay on the thread that opened them.
+pub(crate) struct Macmon(macmon::Sampler);
+
+impl Macmon {
+    pub(crate) fn open() -> Option<Self> {
+        macmon::Sampler::new().ok().map(Self)
+    }
+}
+
+impl Source for Macmon {
+    fn read(&mut self) -> Option<Sensors> {
+        // Milliseconds of the interval, which is far below 2^32 of them.
+        let metrics = self.0.get_metrics(self.span().as_millis() as u32).ok()?;
+        Some(Sensors {
+            thermal_state: thermal_state(),
+            ..mac::macmon(&serde_json::to_value(&metrics).ok()?)
+        })
+    }
+
+    fn span(&self) -> Duration {
+        INTERVAL
+    }
+
+    fn name(&self, _: &str) -> &'static str {
+        "macmon"
+    }
+}
 
 /// `phys_footprint` of this process, the figure Activity Monitor calls memory.
 #[expect(
@@ -66,6 +110,7 @@ mod tests {
         assert!(phys_footprint_bytes().is_some_and(|bytes| bytes > 0));
         assert!(swap_used_bytes().is_some());
         assert!(virtual_machine().is_some());
+        assert!(thermal_state().is_some_and(|state| state <= 3));
     }
 
     #[test]

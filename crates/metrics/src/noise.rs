@@ -41,7 +41,8 @@ pub struct Noise {
 /// What a noise floor belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Key {
-    /// Without what an update of the system changes: `os_version` and `kernel` are null.
+    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver` are
+    /// null.
     pub machine: Machine,
     pub mlx_version: String,
     pub backend: String,
@@ -212,6 +213,7 @@ impl Key {
             machine: Machine {
                 os_version: None,
                 kernel: None,
+                gpu_driver: None,
                 ..machine.clone()
             },
             mlx_version: mlx.version.clone(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sysinfo::{Components, System};
 
 use crate::footprint::FootprintReader;
-use crate::machine;
+use crate::machine::Reader;
 use crate::measure::Clock;
 
 /// When the machine is ready.
@@ -71,10 +71,44 @@ pub fn wait(
     stop: &dyn Fn() -> bool,
     not_ready: &mut dyn FnMut(&[String]),
 ) -> Waited {
+    let mut conditions =
+        |readings: &Readings, _: u64| unmet(readings, &before.unwrap_or(*readings), rules);
+    wait_until(&mut conditions, limit_ns, clock, read, stop, not_ready)
+}
+
+/// Waits until a machine by itself has settled: nominal thermal state, a temperature that falls no
+/// more, and other programs that leave the CPUs alone. There is no earlier state to come back to,
+/// so a machine that stays warm is taken for settled.
+///
+/// The arguments are those of [`wait`].
+pub fn settle(
+    rules: &ReadinessRules,
+    limit_ns: u64,
+    clock: &mut dyn Clock,
+    read: &mut dyn FnMut() -> Readings,
+    stop: &dyn Fn() -> bool,
+    not_ready: &mut dyn FnMut(&[String]),
+) -> Waited {
+    let mut temperatures: Vec<(u64, i64)> = Vec::new();
+    let mut conditions = |readings: &Readings, ns: u64| {
+        temperatures.extend(readings.temperature_mc.map(|mc| (ns, mc)));
+        unsettled(readings, &temperatures, rules)
+    };
+    wait_until(&mut conditions, limit_ns, clock, read, stop, not_ready)
+}
+
+fn wait_until(
+    conditions: &mut dyn FnMut(&Readings, u64) -> Vec<String>,
+    limit_ns: u64,
+    clock: &mut dyn Clock,
+    read: &mut dyn FnMut() -> Readings,
+    stop: &dyn Fn() -> bool,
+    not_ready: &mut dyn FnMut(&[String]),
+) -> Waited {
     let begin = clock.now_ns();
     loop {
         let readings = read();
-        let unmet = unmet(&readings, &before.unwrap_or(readings), rules);
+        let unmet = conditions(&readings, clock.now_ns().saturating_sub(begin));
         let ns = clock.now_ns().saturating_sub(begin);
         if unmet.is_empty() || ns >= limit_ns || stop() {
             return Waited {
@@ -87,6 +121,45 @@ pub fn wait(
     }
 }
 
+/// How far back a temperature is compared with, in nanoseconds.
+const COOLING_NS: u64 = 10_000_000_000;
+
+/// What keeps a machine from having settled, given its temperatures so far with their times.
+fn unsettled(now: &Readings, temperatures: &[(u64, i64)], rules: &ReadinessRules) -> Vec<String> {
+    let mut unmet = Vec::new();
+    if let Some(state) = now.thermal_state
+        && state > 0
+    {
+        unmet.push(format!("the thermal state is {state}, and not 0 (nominal)"));
+    }
+    unmet.extend(other_programs(now, rules));
+    if let Some(&(last_ns, last)) = temperatures.last() {
+        let earlier = temperatures.iter().rev();
+        let mut earlier = earlier.filter(|(ns, _)| last_ns.saturating_sub(*ns) >= COOLING_NS);
+        match earlier.next() {
+            None => unmet.push("the temperature has been watched for less than 10 s".to_owned()),
+            Some((_, mc)) if mc - last > rules.temperature_rise_mc / 2 => unmet.push(format!(
+                "the hottest processor still cools down: {} °C after {} °C 10 s before",
+                tenths(last, 1_000),
+                tenths(*mc, 1_000)
+            )),
+            Some(_) => {}
+        }
+    }
+    unmet
+}
+
+fn other_programs(now: &Readings, rules: &ReadinessRules) -> Option<String> {
+    let share = now.other_cpu_milli?;
+    (share > rules.other_cpu_milli).then(|| {
+        format!(
+            "other programs use {} % of the CPUs, more than {} %",
+            tenths(share.into(), 10),
+            tenths(rules.other_cpu_milli.into(), 10)
+        )
+    })
+}
+
 /// The conditions that are not met, one sentence each.
 pub fn unmet(now: &Readings, before: &Readings, rules: &ReadinessRules) -> Vec<String> {
     let mut unmet = Vec::new();
@@ -97,15 +170,7 @@ pub fn unmet(now: &Readings, before: &Readings, rules: &ReadinessRules) -> Vec<S
             "the thermal state is {now}, and was {before} before the first process"
         ));
     }
-    if let Some(share) = now.other_cpu_milli
-        && share > rules.other_cpu_milli
-    {
-        unmet.push(format!(
-            "other programs use {} % of the CPUs, more than {} %",
-            tenths(share.into(), 10),
-            tenths(rules.other_cpu_milli.into(), 10)
-        ));
-    }
+    unmet.extend(other_programs(now, rules));
     if let (Some(now), Some(before)) = (now.temperature_mc, before.temperature_mc)
         && now.saturating_sub(before) > rules.temperature_rise_mc
     {
@@ -153,6 +218,7 @@ pub struct Sensors {
     system: Option<System>,
     components: Option<Components>,
     footprint: FootprintReader,
+    reader: Reader,
     span: Duration,
 }
 
@@ -163,6 +229,7 @@ impl Sensors {
             system: System::new().ok(),
             components: Components::new().ok(),
             footprint: FootprintReader::new(),
+            reader: Reader::for_gpu(None),
             span: span.max(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL),
         }
     }
@@ -173,7 +240,7 @@ impl Sensors {
         refresh();
         thread::sleep(self.span);
         refresh();
-        let state = machine::state(0, &mut self.footprint);
+        let state = self.reader.state(0, &mut self.footprint);
         let hottest = self.components.as_mut().and_then(|components| {
             components.refresh(true);
             let sensors = components.iter();
@@ -353,6 +420,52 @@ mod tests {
         let (waited, heard) = wait_from(90, None, usize::MAX);
         assert_eq!((waited.ns, heard), (1_000_000_000, 0));
         assert_eq!(waited.unmet, Vec::<String>::new());
+    }
+
+    /// Settles within a minute where reading takes 1 s; the temperature falls by a degree a
+    /// reading until it is at `floor`.
+    fn settle_at(floor: i64, thermal_state: Option<u32>, temperature: bool) -> Waited {
+        let now = Cell::new(0);
+        settle(
+            &ReadinessRules::default(),
+            60_000_000_000,
+            &mut Time(&now),
+            &mut || {
+                now.set(now.get() + 1_000_000_000);
+                let celsius = (80 - (now.get() / 1_000_000_000) as i64).max(floor);
+                Readings {
+                    thermal_state,
+                    temperature_mc: temperature.then_some(celsius * 1_000),
+                    ..COOL
+                }
+            },
+            &|| false,
+            &mut |_| {},
+        )
+    }
+
+    #[test]
+    fn a_machine_has_settled_when_it_cools_no_more() {
+        // At 60 °C from the 20th second on: ten seconds later the fall is within a degree.
+        let settled = settle_at(60, Some(0), true);
+        assert_eq!((settled.ns, settled.unmet.len()), (29_000_000_000, 0));
+        let settled = settle_at(80, None, true);
+        assert_eq!((settled.ns, settled.unmet.len()), (11_000_000_000, 0));
+        let settled = settle_at(0, None, false);
+        assert_eq!((settled.ns, settled.unmet.len()), (1_000_000_000, 0));
+    }
+
+    #[test]
+    fn a_machine_that_stays_hot_is_not_waited_for_for_ever() {
+        let hot = settle_at(0, Some(1), true);
+        assert_eq!(hot.ns, 60_000_000_000);
+        assert_eq!(
+            hot.unmet,
+            [
+                "the thermal state is 1, and not 0 (nominal)",
+                "the hottest processor still cools down: 20.0 °C after 30.0 °C 10 s before",
+            ]
+        );
     }
 
     #[test]

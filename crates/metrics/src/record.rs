@@ -42,6 +42,7 @@ pub enum Event {
     Iteration(Iteration),
     Generation(Generation),
     MachineState(MachineState),
+    Sensors(Sensors),
     End(End),
 }
 
@@ -71,6 +72,10 @@ pub struct Start {
     /// the times of this record count; null for a run by itself, which nobody can say it of, and
     /// in records before schema 1.2.
     pub launch_ns: Option<u64>,
+    /// Where [`Sensors`] come from; null where nothing could be sampled.
+    pub sampling: Option<Sampling>,
+    /// How the run waited for the machine; null where it was not asked to.
+    pub settled: Option<Settled>,
 }
 
 /// Name of this program.
@@ -84,6 +89,27 @@ impl Start {
             Some(engine) => (&engine.name, &engine.version),
         }
     }
+}
+
+/// Sensors that are read at an interval, by a thread of its own.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Between two samples, as intended: they lie further apart where reading is slow.
+    pub interval_ns: u64,
+    /// What the power of each rail is read from (`NVML`, `powercap`, `macmon`).
+    pub rails: BTreeMap<String, String>,
+}
+
+/// A wait for the machine before the run.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Settled {
+    pub waited_ns: u64,
+    /// Conditions that were still not met when the wait was given up, one sentence each.
+    pub unmet: Vec<String>,
+    /// What could not be read during the wait, and so was no condition.
+    pub unread: Vec<String>,
+    /// The program that kept the machine awake; null where none did.
+    pub awake_by: Option<String>,
 }
 
 /// Another program, at work that `lfmark export` wrote.
@@ -165,6 +191,18 @@ pub struct Mlx {
     /// The environment variables `MLX_*` that were in force, by name.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// Metal's kernels beside the library; null on other back ends.
+    pub metallib: Option<Metallib>,
+}
+
+/// A library of compiled Metal kernels.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Metallib {
+    pub bytes: u64,
+    /// Oldest macOS that it is built for, from its header (`26.2`).
+    pub built_for: Option<String>,
+    /// Whether it has kernels for the neural accelerators of newer GPUs.
+    pub neural_accelerators: bool,
 }
 
 /// The machine, in fields that do not change while it runs.
@@ -186,6 +224,32 @@ pub struct Machine {
     pub gpu: Option<String>,
     pub gpu_cores: Option<u32>,
     pub virtual_machine: Option<bool>,
+    /// Kinds of CPU cores, the fastest first; null where there is one kind or none was read.
+    pub cpu_tiers: Option<Vec<CpuTier>>,
+    /// macOS: the limit of GPU memory that was set by hand; null where the system decides.
+    pub gpu_wired_limit_bytes: Option<u64>,
+    /// NVIDIA: version of the driver, the limit of power in force, and the highest clock.
+    pub gpu_driver: Option<String>,
+    pub gpu_power_limit_uw: Option<u64>,
+    pub gpu_max_clock_hz: Option<u64>,
+    /// Linux: limits of the control group; null where none were read.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// CPU cores of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct CpuTier {
+    /// As the system names it (`Performance`); null where it does not.
+    pub name: Option<String>,
+    pub physical_cores: u32,
+}
+
+/// What a control group leaves of the machine; a limit is null where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub memory_bytes: Option<u64>,
+    /// CPU time in thousandths of a CPU.
+    pub cpu_milli: Option<u64>,
 }
 
 /// Every choice of the run, resolved: no default is left to the reader.
@@ -271,9 +335,13 @@ pub struct GenerationConfig {
 /// The model, as built.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Model {
-    /// Preset or folder name; never a path.
+    /// Preset, folder name or id on the hub; never a path.
     pub name: String,
+    /// Commit of the hub that the files are of; null for files from elsewhere.
+    pub revision: Option<String>,
     pub weights: Weights,
+    /// How matrices are packed; null where all are plain floats.
+    pub quantization: Option<Quantization>,
     pub layers: u32,
     pub attention_layers: u32,
     pub hidden_size: u32,
@@ -299,6 +367,26 @@ pub struct AdapterShape {
     pub name: String,
     pub inputs: u32,
     pub outputs: u32,
+}
+
+/// Matrices in MLX's affine format.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Quantization {
+    /// Whether they were packed while loading, and not in the files.
+    pub on_load: bool,
+    /// By how they are packed; matrices that are in none of these are plain floats.
+    pub packed: Vec<Packed>,
+}
+
+/// Matrices that are packed in one way.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Packed {
+    pub bits: u32,
+    /// Values that share a scale and a bias.
+    pub group_size: u32,
+    pub matrices: u32,
+    /// Values of all of them.
+    pub parameters: u64,
 }
 
 /// Where the base weights came from.
@@ -341,6 +429,8 @@ pub struct Phase {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
+    /// Asking the hub for the model, and fetching what the cache lacked of it.
+    Fetch,
     /// Reading the machine, config, tokenizer and weights; attaching adapters; on a CPU also
     /// copying memory at the end, to know how fast that is.
     Setup,
@@ -352,6 +442,8 @@ pub enum PhaseKind {
     WarmUp,
     /// Writing the adapters.
     Save,
+    /// Waiting for the machine, and measuring what it draws before the run.
+    Idle,
 }
 
 /// One training iteration.
@@ -448,6 +540,36 @@ pub struct MachineState {
     /// What the processors copied just before; null where that was not tried.
     #[serde(default)]
     pub copies: Option<Copies>,
+    /// macOS: whether Low Power Mode is on.
+    pub low_power_mode: Option<bool>,
+    /// Linux: what decides the CPU's clock, several of them in the order of the alphabet.
+    pub cpu_governor: Option<String>,
+    /// Linux: time of all CPUs since the machine was started, and what of it other guests of the
+    /// same hardware had.
+    pub cpu_total_ms: Option<u64>,
+    pub cpu_steal_ms: Option<u64>,
+    /// Linux: time for which the control group's limit held the process back.
+    pub cgroup_throttled_us: Option<u64>,
+    pub gpu_memory_clock_hz: Option<u64>,
+    /// NVIDIA: why the clock is below its highest, by NVML's names.
+    pub gpu_throttle_reasons: Option<Vec<String>>,
+}
+
+/// One sample of the sensors. Every field is null where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Sensors {
+    /// Since process start.
+    pub at_ns: u64,
+    /// Power by rail, in microwatts.
+    pub power_uw: Option<BTreeMap<String, u64>>,
+    /// Cumulative energy counters by rail, in microjoules.
+    pub energy_uj: Option<BTreeMap<String, u64>>,
+    pub gpu_clock_hz: Option<u64>,
+    pub gpu_temperature_mc: Option<i64>,
+    pub cpu_temperature_mc: Option<i64>,
+    /// As in [`MachineState`].
+    pub thermal_state: Option<u32>,
+    pub gpu_throttle_reasons: Option<Vec<String>>,
 }
 
 /// Copies of memory by all processors at once, pass after pass.

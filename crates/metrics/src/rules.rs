@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{comparison, leak, steadiness};
+use crate::{comparison, leak, steadiness, validity};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,6 +16,7 @@ pub struct Rules {
     pub steadiness: SteadinessRules,
     pub leak: LeakRules,
     pub comparison: ComparisonRules,
+    pub validity: ValidityRules,
 }
 
 /// When a run is steady.
@@ -127,22 +128,48 @@ impl Default for ComparisonRules {
     }
 }
 
+/// When a run is marked for what happened to its machine.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ValidityRules {
+    /// Growth of swap in use during a run, in bytes, above which it is marked.
+    pub swap_growth_bytes: f64,
+    /// Share of the CPU time that other guests had, above which it is marked.
+    pub steal_share: f64,
+}
+
+impl Default for ValidityRules {
+    fn default() -> Self {
+        Self {
+            swap_growth_bytes: 67_108_864.0,
+            steal_share: 0.05,
+        }
+    }
+}
+
 /// What a group of rules is about; its name is the table of the thresholds in a TOML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     Steadiness,
     Leak,
     Comparison,
+    Validity,
 }
 
 impl Group {
-    pub const ALL: [Self; 3] = [Self::Steadiness, Self::Leak, Self::Comparison];
+    pub const ALL: [Self; 4] = [
+        Self::Steadiness,
+        Self::Leak,
+        Self::Comparison,
+        Self::Validity,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Steadiness => "steadiness",
             Self::Leak => "leak",
             Self::Comparison => "comparison",
+            Self::Validity => "validity",
         }
     }
 }
@@ -157,11 +184,11 @@ pub struct Word {
 }
 
 /// Every word that a report may judge with, in the order of the verdicts.
-pub const WORDS: [Word; 18] = {
+pub const WORDS: [Word; 21] = {
     const fn word(group: Group, word: &'static str, rule: &'static str) -> Word {
         Word { group, word, rule }
     }
-    use Group::{Comparison, Leak, Steadiness};
+    use Group::{Comparison, Leak, Steadiness, Validity};
     [
         word(
             Steadiness,
@@ -255,6 +282,25 @@ pub const WORDS: [Word; 18] = {
             "the machine was not in one state throughout",
         ),
         word(Comparison, "not comparable", "the arms did different work"),
+        word(
+            Validity,
+            "disturbed",
+            "the thermal state rose, the power source or the energy mode changed, swap in use grew \
+             by more than `swap-growth-bytes`, or the GPU lowered its clock for heat or by \
+             hardware; a comparison with such a run is void",
+        ),
+        word(
+            Validity,
+            "shared hardware",
+            "no such change, and in a virtual machine, or with more than `steal-share` of the CPU \
+             time gone to other guests; such a run is compared with those of its set alone, and \
+             ranked with no other machine",
+        ),
+        word(
+            Validity,
+            "unmarked",
+            "nothing that was read is a reason for either",
+        ),
     ]
 };
 
@@ -329,6 +375,17 @@ impl comparison::Verdict {
             Self::Inconclusive { .. } => "inconclusive",
             Self::Void { .. } => "void",
             Self::NotComparable { .. } => "not comparable",
+        }
+    }
+}
+
+impl validity::Verdict {
+    /// As [`WORDS`] has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disturbed => "disturbed",
+            Self::SharedHardware => "shared hardware",
+            Self::Unmarked => "unmarked",
         }
     }
 }
@@ -419,6 +476,7 @@ impl Rules {
             steadiness,
             leak,
             comparison,
+            validity,
         } = self;
         let row = |group| {
             move |name, slot, allowed, meaning| Row {
@@ -432,6 +490,7 @@ impl Rules {
         let s = row(Group::Steadiness);
         let l = row(Group::Leak);
         let c = row(Group::Comparison);
+        let v = row(Group::Validity);
         vec![
             s(
                 "fewest-samples",
@@ -559,6 +618,18 @@ impl Rules {
                 Slot::Whole(&mut comparison.pairs_to_decide),
                 FROM_2,
                 "pairs from which the paired differences of interleaved runs decide",
+            ),
+            v(
+                "swap-growth-bytes",
+                Slot::Number(&mut validity.swap_growth_bytes),
+                FROM_0,
+                "growth of swap in use during a run that disturbs it",
+            ),
+            v(
+                "steal-share",
+                Slot::Number(&mut validity.steal_share),
+                FROM_0_TO_1,
+                "share of the CPU time gone to other guests, above which hardware is shared",
             ),
         ]
     }
@@ -789,6 +860,14 @@ mod tests {
             Change::NotComparable { why },
         ] {
             assert!(rule_of(Group::Comparison, verdict.word()).is_some());
+        }
+        use validity::Verdict as Validity;
+        for verdict in [
+            Validity::Disturbed,
+            Validity::SharedHardware,
+            Validity::Unmarked,
+        ] {
+            assert!(rule_of(Group::Validity, verdict.word()).is_some());
         }
         assert_eq!(rule_of(Group::Leak, "steady"), None);
     }

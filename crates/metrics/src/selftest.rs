@@ -13,7 +13,7 @@ use crate::comparison::MetricComparison;
 use crate::engine::{self, EngineError, Truth};
 use crate::leak::{self, Growth};
 use crate::random::Generator;
-use crate::record::{Member, Start};
+use crate::record::{Machine, Member, Start};
 use crate::rules::Rules;
 use crate::sets::{self, Set, SetError};
 use crate::steadiness::Steadiness;
@@ -41,12 +41,14 @@ enum What {
     Sets(Box<SetsPlant>),
 }
 
-/// A run, and the words that are right for its times and for its memory.
+/// A run, and the words that are right for its times, its memory and its machine.
 #[derive(Clone, Debug)]
 struct RunPlant {
     truth: Truth,
     times: &'static [&'static str],
     memory: &'static [&'static str],
+    machine: &'static [&'static str],
+    virtual_machine: bool,
 }
 
 /// Two arms of runs, and the words that are right for the candidate.
@@ -66,7 +68,7 @@ struct SetsPlant {
 pub struct Finding {
     pub name: &'static str,
     pub planted: &'static str,
-    /// One entry a verdict: on times and on memory of a run, or on a comparison.
+    /// One entry a verdict: on times, memory and machine of a run, or on a comparison.
     pub expected: Vec<String>,
     pub got: Vec<&'static str>,
     pub pass: bool,
@@ -116,6 +118,13 @@ impl Plant {
             rules: Some(*rules),
             ..engine::start(self.name, plant.truth.iterations)
         };
+        let start = Start {
+            machine: Machine {
+                virtual_machine: Some(plant.virtual_machine),
+                ..start.machine
+            },
+            ..start
+        };
         let record = engine::record(&plant.truth, &start, SEED, dir)?;
         let summary = summarize(&record);
         let times = summary
@@ -125,6 +134,7 @@ impl Plant {
             .memory
             .growth
             .map_or(NO_VERDICT, |it| it.verdict.word());
+        let machine = summary.validity.word();
         let mut figures: Vec<String> = summary.steadiness.iter().map(of_times).collect();
         if let Some(growth) = &summary.memory.growth {
             figures.push(of_memory("active", &growth.active));
@@ -134,9 +144,11 @@ impl Plant {
         Ok(Finding {
             name: self.name,
             planted: self.planted,
-            expected: vec![any(plant.times), any(plant.memory)],
-            got: vec![times, memory],
-            pass: plant.times.contains(&times) && plant.memory.contains(&memory),
+            expected: vec![any(plant.times), any(plant.memory), any(plant.machine)],
+            got: vec![times, memory, machine],
+            pass: plant.times.contains(&times)
+                && plant.memory.contains(&memory)
+                && plant.machine.contains(&machine),
             figures,
             judged: Judged::Run(Box::new(record)),
         })
@@ -218,6 +230,7 @@ const NO_VERDICT: &str = "no verdict";
 /// Every plant, nothing planted included.
 pub fn plants() -> Vec<Plant> {
     let mut plants = of_one_run();
+    plants.extend(of_machines());
     plants.extend(of_two_arms());
     plants
 }
@@ -365,6 +378,39 @@ fn of_one_run() -> Vec<Plant> {
     ]
 }
 
+fn of_machines() -> Vec<Plant> {
+    let machine = |name, planted, thermal_state, virtual_machine, right| Plant {
+        name,
+        planted,
+        what: What::Run(Box::new(RunPlant {
+            truth: Truth {
+                thermal_state,
+                ..Truth::steady(200)
+            },
+            times: &["steady"],
+            memory: &["flat"],
+            machine: right,
+            virtual_machine,
+        })),
+    };
+    vec![
+        machine(
+            "thermal-rise",
+            "the thermal state rises, and the step times stay",
+            [0, 2],
+            false,
+            &["disturbed"],
+        ),
+        machine(
+            "virtual-machine",
+            "the machine is virtual",
+            [0, 0],
+            true,
+            &["shared hardware"],
+        ),
+    ]
+}
+
 fn leak(mib: f64) -> Fault {
     Fault::Leak {
         per_sample: mib * MIB,
@@ -385,6 +431,8 @@ fn run(
             truth,
             times,
             memory,
+            machine: &["unmarked"],
+            virtual_machine: false,
         })),
     }
 }
@@ -597,7 +645,7 @@ mod tests {
         let words: BTreeSet<&str> = plants()
             .iter()
             .flat_map(|plant| match &plant.what {
-                What::Run(run) => [run.times, run.memory].concat(),
+                What::Run(run) => [run.times, run.memory, run.machine].concat(),
                 What::Sets(sets) => sets.right.to_vec(),
             })
             .collect();

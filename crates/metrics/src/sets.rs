@@ -19,15 +19,15 @@ use crate::comparison::{
 };
 use crate::noise::{Noise, differing, flat};
 use crate::performance::{self, ArmFigure, Figure, Ratio};
-use crate::readiness::ReadinessRules;
 use crate::record::{
-    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Schema, Start,
-    Weights,
+    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Quantization, Schema,
+    Start, Weights,
 };
 use crate::rules::Rules;
 use crate::steadiness;
 use crate::store::{self, ReadError, Record};
 use crate::summary::{self, RunStatus};
+use crate::validity::{self, Mark};
 
 /// Windows a process gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -145,13 +145,12 @@ impl Unmeasured {
     fn parse(text: &str) -> Result<Vec<Self>, String> {
         let file: UnmeasuredFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let Schema { major, minor } = file.schema;
-        let readable = major == UNMEASURED_SCHEMA.major && minor <= UNMEASURED_SCHEMA.minor;
-        match readable {
-            true => Ok(file.arms),
-            false => Err(format!(
+        if major != UNMEASURED_SCHEMA.major || minor > UNMEASURED_SCHEMA.minor {
+            return Err(format!(
                 "this build does not read its schema {major}.{minor}"
-            )),
+            ));
         }
+        Ok(file.arms)
     }
 
     /// Those of a set's folder, and what had to be left out.
@@ -190,14 +189,15 @@ pub struct Process {
     iterations_hash: u64,
     /// Tokens of every prompt and tokens generated for it.
     prompts: Vec<(u32, usize)>,
-    /// Largest swap in use less the one before training.
-    swap_growth_bytes: Option<u64>,
+    /// What happened to the machine, or is true of it.
+    pub marks: Vec<Mark>,
 }
 
 /// What a run had to do, however it did it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     pub weights: Weights,
+    pub quantization: Option<Quantization>,
     pub config_sha256: Option<String>,
     pub tokenizer_sha256: Option<String>,
     pub parameters: u64,
@@ -267,19 +267,15 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
     let mut processes = Vec::new();
     let mut notices = Vec::new();
     for name in folders {
-        let problem = match store::read(&dir.join(&name)) {
+        match store::read(&dir.join(&name)) {
             Ok(record) => match Process::of(&name, &record) {
-                Some(process) => {
-                    processes.push(process);
-                    continue;
-                }
-                None => "it was not started as one of several runs".to_owned(),
+                Some(process) => processes.push(process),
+                None => notices.push(format!(
+                    "{name} is left out: it was not started as one of several runs"
+                )),
             },
-            // Without the path, which a report does not show.
-            Err(ReadError::File { error, .. }) => error.to_string(),
-            Err(ReadError::Record { error, .. }) => error.to_string(),
-        };
-        notices.push(format!("{name} is left out: {problem}"));
+            Err(error) => notices.push(left_out(&name, &error)),
+        }
     }
     if processes.is_empty() {
         return Err(SetError::Empty {
@@ -294,8 +290,18 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
     })
 }
 
+/// What is said of a folder whose record cannot be read.
+pub(crate) fn left_out(folder: &str, error: &ReadError) -> String {
+    let problem = match error {
+        // Without the path, which a report does not show.
+        ReadError::File { error, .. } => error.to_string(),
+        ReadError::Record { error, .. } => error.to_string(),
+    };
+    format!("{folder} is left out: {problem}")
+}
+
 /// Names of the folders in `dir` that hold a record, in order.
-fn run_folders(dir: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn run_folders(dir: &Path) -> io::Result<Vec<String>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -523,7 +529,7 @@ impl Process {
             prompts: prompts
                 .map(|generation| (generation.prompt_tokens, generation.token_ids.len()))
                 .collect(),
-            swap_growth_bytes: swap_growth(record),
+            marks: validity::marks(record, &record.start.rules.unwrap_or_default().validity),
         })
     }
 
@@ -570,6 +576,7 @@ impl Work {
         };
         Self {
             weights: model.weights.clone(),
+            quantization: model.quantization.clone(),
             config_sha256: model.config_sha256.clone(),
             tokenizer_sha256: model.tokenizer_sha256.clone(),
             parameters: model.parameters,
@@ -675,16 +682,6 @@ fn wall(iterations: &[Iteration]) -> f64 {
     (end - first.start_ns as f64) / iterations.len() as f64
 }
 
-fn swap_growth(record: &Record) -> Option<u64> {
-    let before = record.states.first()?.swap_used_bytes?;
-    let states = record
-        .states
-        .iter()
-        .filter_map(|state| state.swap_used_bytes);
-    let later = states.chain(record.iterations.iter().filter_map(|it| it.swap_bytes));
-    later.max().map(|most| most.saturating_sub(before))
-}
-
 /// Why runs did not do the same work, or those of one arm not in the same way.
 fn different_work(processes: &[&Process]) -> Option<String> {
     let first = processes.first()?;
@@ -724,7 +721,7 @@ fn differing_settings(first: &Process, second: &Process) -> Vec<String> {
 }
 
 /// Why the machine was not in one state throughout.
-fn machine_changed(processes: &[&Process]) -> Option<String> {
+pub(crate) fn machine_changed(processes: &[&Process]) -> Option<String> {
     let mut in_time = processes.to_vec();
     in_time.sort_by_key(|process| process.member.number);
     let first = in_time.first()?;
@@ -738,7 +735,7 @@ fn machine_changed(processes: &[&Process]) -> Option<String> {
     };
     for process in &in_time[1..] {
         // Arms may run on different devices, and then name different GPUs.
-        let fields = differing(&identity(first), &identity(process));
+        let fields = differing(&identity(first, process), &identity(process, first));
         if !fields.is_empty() {
             return Some(format!(
                 "{} and {} ran on different machines ({})",
@@ -761,22 +758,34 @@ fn machine_changed(processes: &[&Process]) -> Option<String> {
     let mode = states().filter_map(|(run, state)| Some((run, number(&state)?)));
     let changed = changed("power source", source).or_else(|| changed("power mode", mode));
     changed.or_else(|| {
-        let limit = ReadinessRules::default().swap_growth_bytes;
-        let grown = |process: &&&Process| process.swap_growth_bytes.is_some_and(|by| by > limit);
-        let process = in_time.iter().find(grown)?;
-        Some(format!(
-            "swap in use grew by {} MB in {}",
-            process.swap_growth_bytes? / 1_000_000,
-            process.folder
-        ))
+        in_time.iter().find_map(|process| {
+            let disturbs = |mark: &&Mark| mark.verdict() == validity::Verdict::Disturbed;
+            let mark = process.marks.iter().find(disturbs)?;
+            Some(format!("{} in {}", mark.sentence(), process.folder))
+        })
     })
 }
 
-fn identity(process: &Process) -> Machine {
+/// What tells the machine of a process from that of another.
+fn identity(process: &Process, other: &Process) -> Machine {
+    let (own, other) = (process.start.machine.clone(), &other.start.machine);
     Machine {
         gpu: None,
         gpu_cores: None,
-        ..process.start.machine.clone()
+        // Builds that write an earlier schema do not read these.
+        cpu_tiers: own.cpu_tiers.filter(|_| other.cpu_tiers.is_some()),
+        gpu_wired_limit_bytes: own
+            .gpu_wired_limit_bytes
+            .filter(|_| other.gpu_wired_limit_bytes.is_some()),
+        gpu_driver: own.gpu_driver.filter(|_| other.gpu_driver.is_some()),
+        gpu_power_limit_uw: own
+            .gpu_power_limit_uw
+            .filter(|_| other.gpu_power_limit_uw.is_some()),
+        gpu_max_clock_hz: own
+            .gpu_max_clock_hz
+            .filter(|_| other.gpu_max_clock_hz.is_some()),
+        cgroup: own.cgroup.filter(|_| other.cgroup.is_some()),
+        ..own
     }
 }
 
@@ -882,6 +891,30 @@ pub struct ProcessSummary {
     pub values: BTreeMap<MetricKind, f64>,
 }
 
+impl ProcessSummary {
+    pub(crate) fn of(process: &Process) -> Self {
+        let measured = process.measured.iter();
+        Self {
+            run: process.folder.clone(),
+            member: process.member.clone(),
+            status: process.status,
+            reason: process.reason.clone(),
+            values: measured.map(|(metric, run)| (*metric, run.value)).collect(),
+        }
+    }
+}
+
+/// What could not be read in at least one wait, each once.
+pub(crate) fn unread<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<String> {
+    let mut unread: Vec<String> = Vec::new();
+    for what in processes.into_iter().flat_map(|it| &it.member.unread) {
+        if !unread.contains(what) {
+            unread.push(what.clone());
+        }
+    }
+    unread
+}
+
 /// Derives the summary of a set, with the noise floor that lies beside it.
 pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     let rules = set.rules.comparison;
@@ -933,16 +966,6 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
         Some((baseline, others)) => (baseline.as_str(), others),
         None => ("", [].as_slice()),
     };
-    let mut unread: Vec<String> = Vec::new();
-    for what in set
-        .processes
-        .iter()
-        .flat_map(|process| &process.member.unread)
-    {
-        if !unread.contains(what) {
-            unread.push(what.clone());
-        }
-    }
     let warnings = set.arms.iter().filter_map(|arm| {
         let circumstances = set.circumstances(&set.of_arm(arm));
         circumstances
@@ -960,22 +983,8 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
             .iter()
             .map(|arm| set.compare(baseline, arm, floor.as_ref()))
             .collect(),
-        processes: set
-            .processes
-            .iter()
-            .map(|process| ProcessSummary {
-                run: process.folder.clone(),
-                member: process.member.clone(),
-                status: process.status,
-                reason: process.reason.clone(),
-                values: process
-                    .measured
-                    .iter()
-                    .map(|(metric, run)| (*metric, run.value))
-                    .collect(),
-            })
-            .collect(),
-        unread,
+        processes: set.processes.iter().map(ProcessSummary::of).collect(),
+        unread: unread(&set.processes),
         has_floor: floor.is_some(),
         warnings,
         notices,

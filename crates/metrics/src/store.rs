@@ -8,7 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::record::{
-    End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Start,
+    End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Sensors, Start,
 };
 use crate::window;
 
@@ -154,6 +154,8 @@ pub struct Record {
     pub iterations: Vec<Iteration>,
     pub generations: Vec<Generation>,
     pub states: Vec<MachineState>,
+    /// In the order of time.
+    pub sensors: Vec<Sensors>,
     /// `None` for a run that was cut off.
     pub end: Option<End>,
     /// What had to be left out when reading, one sentence each.
@@ -174,10 +176,12 @@ impl Record {
             .iter()
             .map(|it| it.start_ns.saturating_add(it.wall_ns));
         let states = self.states.iter().map(|state| state.at_ns);
+        let sensors = self.sensors.iter().map(|sensors| sensors.at_ns);
         phases
             .chain(iterations)
             .chain(generations)
             .chain(states)
+            .chain(sensors)
             .max()
             .unwrap_or(0)
     }
@@ -277,6 +281,7 @@ fn parse_bytes(bytes: &[u8]) -> Result<Record, ParseError> {
         iterations: Vec::new(),
         generations: Vec::new(),
         states: Vec::new(),
+        sensors: Vec::new(),
         end: None,
         notices,
     };
@@ -362,6 +367,17 @@ fn add(record: &mut Record, event: Event) -> Result<(), String> {
             record.generations.push(generation);
         }
         Event::MachineState(state) => record.states.push(state),
+        Event::Sensors(sensors) => {
+            if let Some(last) = record.sensors.last()
+                && begins < last.at_ns
+            {
+                return Err(format!(
+                    "sensors were read at {begins} ns, before the reading that precedes it ({} ns)",
+                    last.at_ns
+                ));
+            }
+            record.sensors.push(sensors);
+        }
         Event::End(end) => {
             let latest = record.latest_ns();
             if ends < latest {
@@ -393,6 +409,7 @@ fn span(event: &Event) -> Result<(u64, u64), String> {
                 .map(|_| (it.start_ns, it.start_ns + it.wall_ns))
         }
         Event::MachineState(it) => Ok((it.at_ns, it.at_ns)),
+        Event::Sensors(it) => Ok((it.at_ns, it.at_ns)),
         Event::End(it) => Ok((it.wall_ns, it.wall_ns)),
     }
 }
@@ -646,12 +663,12 @@ mod tests {
         };
         check_error(
             &newer(2, 0),
-            "the record was written with schema 2.0, and this build reads schema 1 up to 1.1; \
+            "the record was written with schema 2.0, and this build reads schema 1 up to 1.2; \
              use a version of lfmark that reads schema 2.0",
         );
         check_error(
             &newer(1, 7),
-            "the record was written with schema 1.7, and this build reads schema 1 up to 1.1; \
+            "the record was written with schema 1.7, and this build reads schema 1 up to 1.2; \
              use a version of lfmark that reads schema 1.7",
         );
     }
@@ -745,8 +762,8 @@ mod tests {
         check_error(
             &with("{\"event\":\"coffee\"}"),
             "line 2 is broken: unknown variant `coffee`, expected one of `start`, `phase`, \
-             `iteration`, `generation`, `machine_state`, `end` (column 17); restore the file, or \
-             delete that line",
+             `iteration`, `generation`, `machine_state`, `sensors`, `end` (column 17); restore \
+             the file, or delete that line",
         );
         check_error(
             &with(""),

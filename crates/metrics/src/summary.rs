@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::energy::{self, Energy};
 use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
 use crate::quality::{self, Quality, Why};
@@ -14,6 +15,7 @@ use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
 use crate::steadiness::{self, Level, Steadiness};
 use crate::store::Record;
+use crate::validity::{self, Mark};
 use crate::window;
 
 /// One run, summarized by [`summarize`].
@@ -39,6 +41,11 @@ pub struct Summary {
     /// From just before the process was started to the end of its tenth step; `None` for a run by
     /// itself, whose record does not say when it was started, and for fewer steps.
     pub time_to_step_10_ns: Option<u64>,
+    /// `None` where nothing was sampled.
+    pub energy: Option<Energy>,
+    /// What a comparison has to know of the machine; empty where nothing that was read says so.
+    pub marks: Vec<Mark>,
+    pub validity: validity::Verdict,
     /// The thresholds of every verdict above.
     pub rules: Rules,
     pub rules_source: RulesSource,
@@ -266,6 +273,8 @@ pub struct Share {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
+    /// Only of a run that asked the hub for its model.
+    Fetch,
     Setup,
     /// Reading the data set, and building the batch of every iteration.
     Data,
@@ -274,6 +283,8 @@ pub enum Part {
     Saving,
     WarmUp,
     Generation,
+    /// Waiting for the machine, and measuring it when idle.
+    Idle,
 }
 
 /// Derives everything a report shows from a record, judging by the thresholds it was recorded
@@ -302,10 +313,15 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
                 .and_then(|level| steadiness::change(&level, &base));
         }
     }
+    let training = training(&record.iterations);
+    let marks = validity::marks(record, &rules.validity);
     Summary {
         status: RunStatus::of(record.end.as_ref()),
         reason: record.end.as_ref().and_then(|end| end.reason.clone()),
-        training: training(&record.iterations),
+        energy: energy::energy(record, training.as_ref(), &windows),
+        validity: validity::verdict(&marks),
+        marks,
+        training,
         steadiness,
         windows,
         first_steady,
@@ -489,6 +505,7 @@ fn budget(record: &Record) -> Budget {
         phase(PhaseKind::Data),
         over_iterations(|iteration| iteration.data_ns),
     ];
+    let fetch = phase(PhaseKind::Fetch).map(|ns| (Part::Fetch, Some(ns)));
     let measured = [
         (Part::Setup, phase(PhaseKind::Setup)),
         (
@@ -504,7 +521,9 @@ fn budget(record: &Record) -> Budget {
             (!record.generations.is_empty())
                 .then(|| total(record.generations.iter().map(|g| g.wall_ns))),
         ),
+        (Part::Idle, phase(PhaseKind::Idle)),
     ];
+    let measured: Vec<_> = fetch.into_iter().chain(measured).collect();
     let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
     let explained = total(measured.iter().filter_map(|(_, ns)| *ns));
     // In 128 bits, since parts that overlap may add up to more than the whole.
@@ -571,6 +590,7 @@ mod tests {
             iterations: (1..=6).map(testing::iteration).collect(),
             generations: vec![testing::generation(400, &[100, 110, 90])],
             states: Vec::new(),
+            sensors: Vec::new(),
             end: Some(End {
                 status: Status::Complete,
                 reason: None,
@@ -860,10 +880,26 @@ mod tests {
                 (Part::Saving, Some(1000)),
                 (Part::WarmUp, Some(800)),
                 (Part::Generation, Some(2000)),
+                (Part::Idle, None),
             ]
         );
         assert_eq!((budget.wall_ns, budget.wall_known), (40_000, true));
         assert_eq!(budget.rest_ns, 18_500);
+        let mut fetched = whole_run();
+        fetched.phases.push(Phase {
+            phase: PhaseKind::Fetch,
+            start_ns: 100,
+            wall_ns: 500,
+        });
+        let budget_of_fetched = summarize(&fetched).budget;
+        assert_eq!(
+            (
+                budget_of_fetched.parts[0].part,
+                budget_of_fetched.parts[0].ns
+            ),
+            (Part::Fetch, Some(500))
+        );
+        assert_eq!(budget_of_fetched.rest_ns, 18_000);
         assert_close(budget.rest_share, 0.4625);
         assert_close(budget.parts[1].share, 0.04);
         let shares: f64 = budget.parts.iter().filter_map(|p| p.share).sum();

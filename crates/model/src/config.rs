@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{Error, Result, quantization::Quantization};
 
 /// Resolved shape of an LFM2 model: everything that decides its tensors and arithmetic.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Shape {
     pub layers: Vec<LayerKind>,
     /// Tokens that end generation.
     pub eos_token_ids: Vec<u32>,
+    /// How the checkpoint's matrices are packed; `None` for plain floats.
+    pub quantization: Option<Quantization>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct TensorSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Matrix,
+    /// A matrix of a quantized checkpoint: several values in each 32-bit word.
+    Packed,
+    /// The scales or the biases of one.
+    Scale,
     Norm,
     Bias,
     /// `[channels, kernel, 1]`; PyTorch stores `[channels, 1, kernel]`, the same bytes.
@@ -77,7 +83,7 @@ impl Shape {
             .map_err(|problem| Error::config(file, problem))
     }
 
-    /// Every tensor of the checkpoint, in a fixed order.
+    /// Every tensor of the checkpoint as plain floats, in a fixed order.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let tensor = |name: String, shape: &[i32], role| TensorSpec {
             name,
@@ -209,6 +215,7 @@ struct Raw {
     tie_word_embeddings: Option<bool>,
     eos_token_id: Option<Value>,
     quantization: Option<Value>,
+    quantization_config: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -233,11 +240,6 @@ impl Raw {
             None => return Err("model_type is missing; an LFM2 config says `lfm2`".into()),
         }
         self.check_missing()?;
-        if self.quantization.is_some() {
-            return Err("the weights are quantized, which is not supported; \
-                        use an unquantized (f32, bf16 or f16) copy of the model"
-                .into());
-        }
         if self.tie_embedding == Some(false) || self.tie_word_embeddings == Some(false) {
             return Err("tied embeddings are switched off, and LFM2 is defined with them".into());
         }
@@ -307,6 +309,10 @@ impl Raw {
             rope_theta: positive("rope_theta", self.rope_theta()?)?,
             layers: self.layers()?,
             eos_token_ids: eos_token_ids(self.eos_token_id.as_ref())?,
+            quantization: Quantization::from_config(
+                self.quantization.as_ref(),
+                self.quantization_config.as_ref(),
+            )?,
         })
     }
 
@@ -608,7 +614,11 @@ mod tests {
         );
         check(
             serde_json::json!({"quantization": {"bits": 4}}),
-            "quantized",
+            "group_size is missing",
+        );
+        check(
+            serde_json::json!({"quantization_config": {"quant_method": "gptq"}}),
+            "the format `gptq`, and only MLX's own is supported",
         );
         check(
             serde_json::json!({"tie_embedding": false}),

@@ -25,6 +25,8 @@ pub enum Error {
         line: Option<usize>,
         problem: String,
     },
+    #[error("{id} on the hub: {problem}")]
+    Hub { id: String, problem: String },
     #[error("{0}")]
     Lora(String),
     #[error("{0}")]

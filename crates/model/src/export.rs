@@ -1,15 +1,17 @@
-//! A run's model and batches as files, so that another program can do the very same work.
+//! Models and batches as files: for another program to do the same work, and with adapters fused.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use mlx_rs::Dtype;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
     Error, Result,
     config::Role,
     data::Batches,
-    load::{self, EMBEDDED, EMBEDDED_TOKENIZER, EMBEDDED_TOKENIZER_CONFIG, PRESETS},
+    load::{self, EMBEDDED_TOKENIZER, EMBEDDED_TOKENIZER_CONFIG, Options, Parts, Place},
+    lora::{self, Adapters},
+    quantization,
     weights::{self, sha256_hex, write_replacing},
 };
 
@@ -21,24 +23,66 @@ const TOKENIZER_FILES: [&str; 4] = [
     "chat_template.jinja",
 ];
 
-/// Writes a model as a folder that [`load::load`], mlx-lm and transformers read: `config.json`,
-/// `generation_config.json` with the tokens that end generation, the tokenizer's files, and
-/// `model.safetensors` in `dtype`, with convolution kernels in PyTorch's layout.
+/// Writes a model as a folder that [`load::load`], mlx-lm and, where it is not quantized,
+/// transformers read: `config.json`, `generation_config.json` with the tokens that end generation,
+/// the tokenizer's files, and `model.safetensors`, with convolution kernels in PyTorch's layout.
 ///
 /// # Errors
 ///
 /// Those of [`load::load`], and files that cannot be written.
-pub fn write_model(name: &str, dtype: Dtype, seed: u64, dir: &Path) -> Result<()> {
+pub fn write_model(place: &Place, options: Options, dir: &Path) -> Result<()> {
+    write(place, load::parts(place, options)?, dir)
+}
+
+/// Writes a model in the same way with the adapters of a folder added into its weights. What is
+/// packed stays so unless `dequantize`; `options.quantize` packs the sums.
+///
+/// # Errors
+///
+/// Those of [`write_model`], and adapters that do not fit the model.
+pub fn write_fused(
+    place: &Place,
+    options: Options,
+    adapters: &Path,
+    dequantize: bool,
+    dir: &Path,
+) -> Result<()> {
+    let plain = Options {
+        quantize: None,
+        ..options
+    };
+    let mut parts = load::parts(place, plain)?;
+    if parts.shape.quantization.is_some() && options.quantize.is_some() {
+        return Err(Error::Invalid(load::QUANTIZED_ALREADY.into()));
+    }
+    let adapters = Adapters::load(&parts.shape, adapters)?;
+    // Before the adapters are added, which then lose nothing to packing.
+    if dequantize {
+        quantization::unpack(&mut parts.tensors, &parts.shape.tensors())?;
+    }
+    lora::fuse(&mut parts.tensors, &adapters)?;
+    if let Some(scheme) = options.quantize {
+        quantization::pack(&mut parts.tensors, &parts.shape.tensors(), scheme)?;
+    }
+    write(place, parts, dir)
+}
+
+fn write(place: &Place, mut parts: Parts, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-    let mut parts = load::parts(name, dtype, seed)?;
-    write_replacing(&dir.join("config.json"), parts.config.as_bytes())?;
+    let specs = parts.shape.tensors();
+    let quantization = quantization::to_config(&specs, &parts.tensors);
+    let config = match quantization.is_some() == parts.shape.quantization.is_some() {
+        true => parts.config.clone(),
+        false => with_quantization(&parts.config, quantization),
+    };
+    write_replacing(&dir.join("config.json"), config.as_bytes())?;
     let eos = BTreeMap::from([("eos_token_id", parts.eos_ids())]);
     let eos = serde_json::to_string(&eos).expect("plain data serialises") + "\n";
     write_replacing(&dir.join("generation_config.json"), eos.as_bytes())?;
-    for (file, text) in tokenizer_files(name)? {
+    for (file, text) in tokenizer_files(place)? {
         write_replacing(&dir.join(file), &text)?;
     }
-    for spec in parts.shape.tensors() {
+    for spec in specs {
         if spec.role == Role::ConvKernel
             && let (Some(kernel), &[channels, length, one]) =
                 (parts.tensors.get_mut(&spec.name), spec.shape.as_slice())
@@ -49,15 +93,28 @@ pub fn write_model(name: &str, dtype: Dtype, seed: u64, dir: &Path) -> Result<()
     weights::save_file(&dir.join("model.safetensors"), &parts.tensors)
 }
 
-fn tokenizer_files(name: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    if name == EMBEDDED || PRESETS.iter().any(|preset| preset.name == name) {
+/// A `config.json` that says how the matrices are packed, under both names that mlx-lm writes.
+fn with_quantization(config: &str, quantization: Option<Value>) -> String {
+    let mut fields: Map<String, Value> =
+        serde_json::from_str(config).expect("the config was parsed before");
+    for key in ["quantization", "quantization_config"] {
+        match &quantization {
+            Some(value) => fields.insert(key.into(), value.clone()),
+            None => fields.remove(key),
+        };
+    }
+    serde_json::to_string_pretty(&fields).expect("plain data serialises") + "\n"
+}
+
+fn tokenizer_files(place: &Place) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let Some(dir) = place.folder() else {
         let texts = [EMBEDDED_TOKENIZER, EMBEDDED_TOKENIZER_CONFIG];
         let files = TOKENIZER_FILES.into_iter().zip(texts);
         return Ok(files
             .map(|(file, text)| (file, text.as_bytes().to_vec()))
             .collect());
-    }
-    let paths = TOKENIZER_FILES.map(|file| (file, Path::new(name).join(file)));
+    };
+    let paths = TOKENIZER_FILES.map(|file| (file, dir.join(file)));
     let present = paths.into_iter().filter(|(_, path)| path.is_file());
     present
         .map(|(file, path)| Ok((file, fs::read(&path).map_err(Error::io("read", &path))?)))

@@ -15,8 +15,9 @@ use crate::{
     Error, Result,
     cache::{Cache, ConvState, KvCache, LayerCache},
     config::{LayerKind, LinearSpec, Shape},
-    lora::{Adapters, Pass},
+    lora::{self, Adapters, Pass},
     mlx,
+    quantization::Matrix,
     weights::Tensors,
 };
 
@@ -24,9 +25,8 @@ use crate::{
 pub struct Lfm2 {
     shape: Shape,
     dtype: Dtype,
-    embed_tokens: Array,
-    /// The same weights transposed: the output projection is tied to the embedding.
-    lm_head: Array,
+    /// Also the output projection, which is tied to it.
+    embed_tokens: Matrix,
     layers: Vec<Layer>,
     embedding_norm: Array,
 }
@@ -66,29 +66,32 @@ struct FeedForward {
     w2: Linear,
 }
 
-/// Linear modules of one input, side by side in one matrix: one product does for all of them.
+/// Linear modules of one input.
 struct Linear {
     /// Place of the first among all linear modules of the model; adapters are found by it.
     slot: usize,
+    /// Neighbours that are packed alike lie in one matrix: one product does for all of them.
+    joints: Vec<Joint>,
+}
+
+struct Joint {
     /// Where the outputs of each module end.
     ends: Vec<i32>,
-    /// `[inputs, outputs of all]`: transposed once here instead of at every call.
-    weight: Array,
+    /// `[outputs of all, inputs]`.
+    matrix: Matrix,
     bias: Option<Array>,
 }
 
 impl Lfm2 {
-    /// Builds the model from the tensors of [`Shape::tensors`], all of one float type.
+    /// Builds the model from the tensors of [`Shape::tensors`], all of one float type but for
+    /// the words of packed matrices.
     ///
     /// # Errors
     ///
     /// A tensor that is missing, which the loaders have already ruled out.
     pub fn new(shape: Shape, mut tensors: Tensors) -> Result<Self> {
-        let mut take = |name: &str| {
-            let missing = || Error::Invalid(format!("tensor {name} is missing"));
-            tensors.remove(name).ok_or_else(missing)
-        };
-        let embed_tokens = take("model.embed_tokens.weight")?;
+        let tensors = &mut tensors;
+        let embed_tokens = Matrix::remove(tensors, "model.embed_tokens", shape.hidden_size)?;
         let gradient_multiple = mlx::attention_gradient_multiple(embed_tokens.dtype());
         let mut slot = 0;
         let mut layers = Vec::with_capacity(shape.layers.len());
@@ -100,35 +103,35 @@ impl Lfm2 {
             let mut linears = Vec::new();
             for modules in joined(kind) {
                 let (here, after) = rest.split_at(modules);
-                let take = |part: &str| take(&format!("{layer}.{part}"));
-                linears.push(Linear::new(slot, here, take)?);
+                linears.push(Linear::new(slot, here, &layer, tensors)?);
                 slot += modules;
                 rest = after;
             }
+            let mut take = |part: &str| take(tensors, &format!("{layer}.{part}"));
             let mut linears = linears.into_iter();
             let mut next = || linears.next().expect("one linear for every field");
             let mixer = match kind {
                 LayerKind::Attention => Mixer::Attention(Attention {
                     qkv: next(),
                     out_proj: next(),
-                    q_layernorm: take(&format!("{layer}.self_attn.q_layernorm.weight"))?,
-                    k_layernorm: take(&format!("{layer}.self_attn.k_layernorm.weight"))?,
+                    q_layernorm: take("self_attn.q_layernorm.weight")?,
+                    k_layernorm: take("self_attn.k_layernorm.weight")?,
                     gradient_multiple,
                 }),
                 LayerKind::ShortConv => Mixer::Conv(ShortConv {
                     in_proj: next(),
                     out_proj: next(),
-                    conv: take(&format!("{layer}.conv.conv.weight"))?,
+                    conv: take("conv.conv.weight")?,
                     conv_bias: shape
                         .conv_bias
-                        .then(|| take(&format!("{layer}.conv.conv.bias")))
+                        .then(|| take("conv.conv.bias"))
                         .transpose()?,
                 }),
             };
             layers.push(Layer {
-                operator_norm: take(&format!("{layer}.operator_norm.weight"))?,
+                operator_norm: take("operator_norm.weight")?,
                 mixer,
-                ffn_norm: take(&format!("{layer}.ffn_norm.weight"))?,
+                ffn_norm: take("ffn_norm.weight")?,
                 feed_forward: FeedForward {
                     w1_w3: next(),
                     w2: next(),
@@ -137,9 +140,8 @@ impl Lfm2 {
         }
         Ok(Self {
             dtype: embed_tokens.dtype(),
-            lm_head: embed_tokens.transpose()?,
             embed_tokens,
-            embedding_norm: take("model.embedding_norm.weight")?,
+            embedding_norm: take(tensors, "model.embedding_norm.weight")?,
             layers,
             shape,
         })
@@ -149,22 +151,21 @@ impl Lfm2 {
         &self.shape
     }
 
-    /// Type of the weights and of every activation.
+    /// Type of the weights, or of their scales, and of every activation.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// The base weights under their checkpoint names, `[outputs, inputs]`.
+    /// The base weights under their checkpoint names, `[outputs, inputs]`, packed where they are.
     ///
     /// # Errors
     ///
     /// Those of MLX.
     pub fn tensors(&self) -> Result<Tensors> {
-        let mut tensors = Tensors::new();
-        tensors.insert(
-            "model.embed_tokens.weight".into(),
-            self.embed_tokens.clone(),
-        );
+        let embedding = self
+            .embed_tokens
+            .rows("model.embed_tokens", 0..self.shape.vocab_size)?;
+        let mut tensors: Tensors = embedding.into_iter().collect();
         tensors.insert(
             "model.embedding_norm.weight".into(),
             self.embedding_norm.clone(),
@@ -190,12 +191,13 @@ impl Lfm2 {
             }
             let specs = self.shape.linears(self.shape.layers[index]);
             let mut specs = specs.iter();
-            for linear in layer.linears() {
+            for joint in layer.linears().into_iter().flat_map(|it| &it.joints) {
                 let mut start = 0;
-                for (&end, spec) in linear.ends.iter().zip(specs.by_ref()) {
-                    let weight = linear.weight.transpose()?.try_index(start..end)?;
-                    put(&format!("{}.weight", spec.module), &weight);
-                    if let Some(bias) = &linear.bias {
+                for (&end, spec) in joint.ends.iter().zip(specs.by_ref()) {
+                    for (name, array) in joint.matrix.rows(spec.module, start..end)? {
+                        put(&name, &array);
+                    }
+                    if let Some(bias) = &joint.bias {
                         put(
                             &format!("{}.bias", spec.module),
                             &bias.try_index(start..end)?,
@@ -208,20 +210,14 @@ impl Lfm2 {
         Ok(tensors)
     }
 
-    /// A copy of the model with the adapters added into its weights.
+    /// A copy of the model with the adapters added into its weights, packed as they were.
     ///
     /// # Errors
     ///
     /// Those of MLX.
     pub fn fuse(&self, adapters: &Adapters) -> Result<Self> {
         let mut tensors = self.tensors()?;
-        for (spec, delta) in adapters.deltas()? {
-            let name = format!("{}.weight", spec.name);
-            let weight = &tensors[&name];
-            let fused = weight.add(delta.as_dtype(weight.dtype())?)?;
-            fused.eval()?;
-            tensors.insert(name, fused);
-        }
+        lora::fuse(&mut tensors, adapters)?;
         Self::new(self.shape.clone(), tensors)
     }
 
@@ -237,7 +233,7 @@ impl Lfm2 {
 
     /// Output projection: `[.., D]` to `[.., vocab]`.
     pub(crate) fn project(&self, hidden: &Array) -> MlxResult<Array> {
-        hidden.matmul(&self.lm_head)
+        self.embed_tokens.product(hidden, None)
     }
 
     /// Final normalised states `[B, L, D]`. With a cache, the tokens continue what it has seen.
@@ -247,7 +243,7 @@ impl Lfm2 {
         lora: Option<&Pass>,
         cache: Option<&mut Cache>,
     ) -> MlxResult<Array> {
-        let mut h = self.embed_tokens.take_axis(tokens, 0)?;
+        let mut h = self.embed_tokens.gather(tokens)?;
         let (mut states, offset) = match cache {
             Some(cache) => {
                 let offset = cache.offset;
@@ -408,54 +404,65 @@ impl FeedForward {
 }
 
 impl Linear {
-    /// `take` gives a layer's tensor by its name in the layer: `[outputs, inputs]` or `[outputs]`.
+    /// Takes `modules`, which are neighbours in `layer`, out of tensors.
     fn new(
         slot: usize,
         modules: &[LinearSpec],
-        mut take: impl FnMut(&str) -> Result<Array>,
+        layer: &str,
+        tensors: &mut Tensors,
     ) -> Result<Self> {
-        let mut join = |part: &str| -> Result<Array> {
-            let tensor = |spec: &LinearSpec| take(&format!("{}.{part}", spec.module));
-            let mut parts = modules.iter().map(tensor).collect::<Result<Vec<_>>>()?;
-            let joined = match parts.len() {
-                1 => parts.remove(0),
-                _ => ops::concatenate(&parts, 0)?,
-            };
-            // The parts are no longer needed, and would double the memory.
-            joined.eval()?;
-            Ok(joined)
+        let mut joints: Vec<(Vec<&LinearSpec>, Vec<Matrix>)> = Vec::new();
+        for spec in modules {
+            let module = format!("{layer}.{}", spec.module);
+            let matrix = Matrix::remove(tensors, &module, spec.inputs)?;
+            match joints.last_mut() {
+                Some((specs, matrices)) if matrices[0].scheme() == matrix.scheme() => {
+                    specs.push(spec);
+                    matrices.push(matrix);
+                }
+                _ => joints.push((vec![spec], vec![matrix])),
+            }
+        }
+        let mut joint = |(specs, matrices): (Vec<&LinearSpec>, _)| {
+            let ends = specs.iter().scan(0, |end, spec| {
+                *end += spec.outputs;
+                Some(*end)
+            });
+            let ends = ends.collect();
+            let mut bias =
+                |spec: &LinearSpec| take(tensors, &format!("{layer}.{}.bias", spec.module));
+            // Only modules with an input of their own have biases.
+            let bias = specs[0].bias.then(|| bias(specs[0])).transpose()?;
+            let matrix = Matrix::join(matrices)?;
+            Ok(Joint { ends, matrix, bias })
         };
-        let ends = modules.iter().scan(0, |end, spec| {
-            *end += spec.outputs;
-            Some(*end)
-        });
         Ok(Self {
             slot,
-            ends: ends.collect(),
-            weight: join("weight")?.transpose()?,
-            bias: modules[0].bias.then(|| join("bias")).transpose()?,
+            joints: joints.into_iter().map(&mut joint).collect::<Result<_>>()?,
         })
     }
 
     /// `[.., inputs]` to `[.., outputs]` of the only module, with its adapter where there is one.
     fn forward(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<Array> {
-        self.adapted(0, x, self.product(x)?, lora)
+        let [output] = self.split(x, lora)?;
+        Ok(output)
     }
 
     /// `[.., inputs]` to `[.., outputs]` of every module, each with its adapter.
     fn split<const N: usize>(&self, x: &Array, lora: Option<&Pass>) -> MlxResult<[Array; N]> {
-        let parts = ops::split_at_indices(self.product(x)?, &self.ends[..N - 1], -1)?;
-        let adapted = parts.into_iter().enumerate();
+        let mut outputs = Vec::with_capacity(N);
+        for Joint { ends, matrix, bias } in &self.joints {
+            let product = matrix.product(x, bias.as_ref())?;
+            match ends.as_slice() {
+                [_] => outputs.push(product),
+                [inner @ .., _] => outputs.extend(ops::split_at_indices(product, inner, -1)?),
+                [] => {}
+            }
+        }
+        let adapted = outputs.into_iter().enumerate();
         let adapted = adapted.map(|(module, y)| self.adapted(module, x, y, lora));
         let all = adapted.collect::<MlxResult<Vec<_>>>()?;
         Ok(all.try_into().expect("as many parts as modules"))
-    }
-
-    fn product(&self, x: &Array) -> MlxResult<Array> {
-        match &self.bias {
-            Some(bias) => ops::addmm(bias, x, &self.weight, None, None),
-            None => x.matmul(&self.weight),
-        }
     }
 
     fn adapted(&self, module: usize, x: &Array, y: Array, lora: Option<&Pass>) -> MlxResult<Array> {
@@ -464,6 +471,11 @@ impl Linear {
             None => Ok(y),
         }
     }
+}
+
+fn take(tensors: &mut Tensors, name: &str) -> Result<Array> {
+    let missing = || Error::Invalid(format!("tensor {name} is missing"));
+    tensors.remove(name).ok_or_else(missing)
 }
 
 /// Token ids as an int32 array `[1, n]`.
@@ -515,7 +527,7 @@ mod tests {
     use super::*;
     use crate::{
         data::{Batch, Counts},
-        load::{self, EMBEDDED},
+        load::{self, Place},
         lora::LoraConfig,
         train,
     };
@@ -523,7 +535,12 @@ mod tests {
     #[test]
     fn padding_within_attention_changes_neither_loss_nor_gradients() {
         let (_session, _) = mlx::Session::start(Some(mlx::DeviceKind::Cpu)).unwrap();
-        let parts = || load::parts(EMBEDDED, Dtype::Float32, 0).unwrap();
+        let options = load::Options {
+            dtype: Dtype::Float32,
+            seed: 0,
+            quantize: None,
+        };
+        let parts = || load::parts(&Place::embedded(), options).unwrap();
         let model = |multiple| {
             let mut model = Lfm2::new(parts().shape, parts().tensors).unwrap();
             for layer in &mut model.layers {

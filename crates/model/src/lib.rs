@@ -10,12 +10,14 @@
 //! | [`lfm2`] | the whole architecture on one page |
 //! | [`cache`] | key/value cache and convolution state |
 //! | [`weights`] | strict safetensors reading and writing |
+//! | [`quantization`] | matrices in MLX's packed format |
 //! | [`random`] | seeded weights, bit-identical on every platform |
 //! | [`lora`] | adapters: attach, save, load, fuse |
 //! | [`tokenizer`], [`data`] | text to token ids, JSONL to padded batches |
 //! | [`train`] | one optimizer step |
 //! | [`generate`] | prefill and decode |
 //! | [`load`] | presets, the embedded default, and model folders |
+//! | [`hub`] | a model's files on the hub, and its cache |
 //! | [`export`] | model and batches as files, for another program to do the same work |
 //! | [`mlx`] | what mlx-rs does not wrap; the only `unsafe` of this crate |
 
@@ -25,10 +27,12 @@ pub mod data;
 mod error;
 pub mod export;
 pub mod generate;
+pub mod hub;
 pub mod lfm2;
 pub mod load;
 pub mod lora;
 pub mod mlx;
+pub mod quantization;
 pub mod random;
 pub mod tokenizer;
 pub mod train;

@@ -1,17 +1,23 @@
-//! From a model's name to a model: presets, the embedded default, and folders.
+//! From a model's name to a model: presets, the embedded default, folders, and the hub.
 
-use std::{fs, path::Path, rc::Rc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use mlx_rs::{Array, Dtype};
 
 use crate::{
     Error, Result,
     config::{Shape, eos_token_ids},
+    hub,
     lfm2::Lfm2,
     mlx::Memory,
+    quantization::{self, Packed, Scheme},
     random,
     tokenizer::Tokenizer,
-    weights::{self, Tensors, sha256_hex},
+    weights::{self, Request, Tensors, sha256_hex},
 };
 
 /// Name of the model that is shipped inside the program.
@@ -28,6 +34,7 @@ pub(crate) const EMBEDDED_TOKENIZER_CONFIG: &str =
 const EMBEDDED_WEIGHTS: &[u8] = include_bytes!("../embedded/model.safetensors");
 
 /// The shape of a published model, to be run with random weights.
+#[derive(Debug)]
 pub struct Preset {
     pub name: &'static str,
     /// Text of its `config.json`.
@@ -57,15 +64,148 @@ pub const PRESETS: &[Preset] = &[
     },
 ];
 
+/// A model that was found, and is not read yet.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// How a record names it: a preset, a folder's name, or an id of the hub.
+    pub name: String,
+    /// Commit of the hub's files.
+    pub revision: Option<String>,
+    files: Files,
+}
+
+#[derive(Clone, Debug)]
+enum Files {
+    Embedded,
+    /// The shape alone.
+    Preset(&'static Preset),
+    Folder(PathBuf),
+}
+
+impl Place {
+    /// Finds a model by its name: `embedded`, a preset, a folder, or an id of the hub, whose files
+    /// are fetched into its cache where they are not there yet. `revision` is a branch, tag or
+    /// commit on the hub.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, and everything that can go wrong between here and the hub.
+    pub fn find(name: &str, revision: Option<&str>, watch: &mut hub::Watch) -> Result<Self> {
+        if let Some(local) = Self::local(name)? {
+            return match revision {
+                None => Ok(local),
+                Some(_) => Err(Error::Invalid(format!(
+                    "`{name}` is here and has no revisions, which only models of the hub have; \
+                     drop --revision"
+                ))),
+            };
+        }
+        if !hub::is_id(name) {
+            let presets: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
+            return Err(Error::Invalid(format!(
+                "`{name}` is neither a folder, nor one of `{EMBEDDED}`, {}, nor the id of a model \
+                 on the hub (such as LiquidAI/LFM2-1.2B)",
+                presets.join(", ")
+            )));
+        }
+        let snapshot = hub::snapshot(&hub::Settings::from_env()?, name, revision, watch)?;
+        Ok(Self {
+            name: name.to_owned(),
+            revision: Some(snapshot.commit),
+            files: Files::Folder(snapshot.folder),
+        })
+    }
+
+    /// Finds what needs no network; `None` where there is nothing of this name.
+    ///
+    /// # Errors
+    ///
+    /// A folder that holds no model.
+    pub fn local(name: &str) -> Result<Option<Self>> {
+        let place = |name: &str, files| Self {
+            name: name.to_owned(),
+            revision: None,
+            files,
+        };
+        if name == EMBEDDED {
+            return Ok(Some(Self::embedded()));
+        }
+        if let Some(preset) = PRESETS.iter().find(|p| p.name == name) {
+            return Ok(Some(place(name, Files::Preset(preset))));
+        }
+        let dir = Path::new(name);
+        if !dir.exists() {
+            return Ok(None);
+        }
+        if !dir.join("config.json").is_file() {
+            return Err(Error::Invalid(format!(
+                "{name} is not a folder with a config.json; give the folder of a model"
+            )));
+        }
+        let canonical = fs::canonicalize(dir).map_err(Error::io("open", dir))?;
+        let folder = canonical.file_name().unwrap_or(canonical.as_os_str());
+        Ok(Some(place(
+            &folder.to_string_lossy(),
+            Files::Folder(dir.to_owned()),
+        )))
+    }
+
+    /// The model that is shipped inside the program.
+    pub fn embedded() -> Self {
+        Self {
+            name: EMBEDDED.to_owned(),
+            revision: None,
+            files: Files::Embedded,
+        }
+    }
+
+    /// Its folder, where it has one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match &self.files {
+            Files::Folder(dir) => Some(dir),
+            _ => None,
+        }
+    }
+
+    /// The type its weights are stored in: that of most of them.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn stored_dtype(&self) -> Result<Dtype> {
+        match &self.files {
+            Files::Folder(dir) => weights::stored_dtype(dir),
+            _ => Ok(Dtype::Float32),
+        }
+    }
+}
+
+/// How a model is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Type of the weights, or of their scales, and of every activation.
+    pub dtype: Dtype,
+    /// Of random weights.
+    pub seed: u64,
+    /// How to pack its matrices.
+    pub quantize: Option<Scheme>,
+}
+
 /// A model ready to run.
 pub struct Loaded {
-    /// Preset or folder name.
+    /// As in [`Place`].
     pub name: String,
+    /// As in [`Place`].
+    pub revision: Option<String>,
     pub model: Rc<Lfm2>,
     pub tokenizer: Tokenizer,
     pub source: Source,
     pub config_sha256: String,
     pub weight_bytes: u64,
+    /// How its matrices are packed; empty where none is.
+    pub packed: Vec<Packed>,
+    /// Whether they were packed here, and not in the files.
+    pub quantized_here: bool,
     /// Tokens that end generation.
     pub eos_ids: Vec<u32>,
 }
@@ -78,16 +218,28 @@ pub enum Source {
     Random { seed: u64 },
 }
 
-/// Loads the embedded default, a preset (random weights from `seed`), or a folder with
+/// Loads a model: the embedded default, a preset with random weights, or a folder with
 /// `config.json`, safetensors and `tokenizer.json`.
 ///
 /// Presets use the embedded tokenizer, whose ids all lie within their vocabulary.
 ///
 /// # Errors
 ///
-/// An unknown name, or anything wrong with the folder's files.
-pub fn load(name: &str, dtype: Dtype, seed: u64) -> Result<Loaded> {
-    let loaded = assemble(parts(name, dtype, seed)?)?;
+/// Anything wrong with the files, and a model to be quantized that is so already, or cannot be.
+pub fn load(place: &Place, options: Options) -> Result<Loaded> {
+    let parts = parts(place, options)?;
+    let loaded = Loaded {
+        weight_bytes: parts.tensors.values().map(|t| t.nbytes() as u64).sum(),
+        packed: quantization::packed(&parts.shape.tensors(), &parts.tensors),
+        quantized_here: options.quantize.is_some(),
+        eos_ids: parts.eos_ids(),
+        name: place.name.clone(),
+        revision: place.revision.clone(),
+        config_sha256: sha256_hex(parts.config.as_bytes()),
+        model: Rc::new(Lfm2::new(parts.shape, parts.tensors)?),
+        tokenizer: parts.tokenizer,
+        source: parts.source,
+    };
     // What loading used on the way belongs to no measurement.
     Memory::clear_cache()?;
     Memory::reset_peak()?;
@@ -96,7 +248,6 @@ pub fn load(name: &str, dtype: Dtype, seed: u64) -> Result<Loaded> {
 
 /// What a model is put together from.
 pub(crate) struct Parts {
-    pub(crate) name: String,
     /// Text of `config.json`.
     pub(crate) config: String,
     pub(crate) shape: Shape,
@@ -106,14 +257,21 @@ pub(crate) struct Parts {
 }
 
 /// The parts of the model that [`load`] would load.
-pub(crate) fn parts(name: &str, dtype: Dtype, seed: u64) -> Result<Parts> {
-    if name == EMBEDDED {
-        embedded(dtype)
-    } else if let Some(preset) = PRESETS.iter().find(|p| p.name == name) {
-        random(preset, dtype, seed)
-    } else {
-        folder(Path::new(name), dtype)
+pub(crate) fn parts(place: &Place, options: Options) -> Result<Parts> {
+    let parts = match &place.files {
+        Files::Embedded => embedded(options),
+        Files::Preset(preset) => random(preset, options),
+        Files::Folder(dir) => folder(dir, options),
+    }?;
+    if let Some(Scheme { group_size, .. }) = options.quantize
+        && quantization::packed(&parts.shape.tensors(), &parts.tensors).is_empty()
+    {
+        return Err(Error::Invalid(format!(
+            "no matrix of {} has rows of whole groups of {group_size}; choose a smaller group size",
+            place.name
+        )));
     }
+    Ok(parts)
 }
 
 /// The embedded tokenizer.
@@ -131,17 +289,28 @@ pub fn embedded_tokenizer() -> Result<Tokenizer> {
     )
 }
 
-fn embedded(dtype: Dtype) -> Result<Parts> {
+/// The tokenizer of the model that [`load`] would load.
+///
+/// # Errors
+///
+/// As for [`load`], of the tokenizer's files alone.
+pub fn tokenizer(place: &Place) -> Result<Tokenizer> {
+    match place.folder() {
+        None => embedded_tokenizer(),
+        Some(dir) => Tokenizer::read(dir),
+    }
+}
+
+fn embedded(options: Options) -> Result<Parts> {
     let shape = Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")?;
     let specs = shape.tensors();
-    let (tensors, sha256) = weights::load_bytes(
-        "embedded model.safetensors",
-        EMBEDDED_WEIGHTS,
-        &specs,
-        dtype,
-    )?;
+    let request = Request {
+        quantize: options.quantize,
+        ..Request::plain(&specs, options.dtype)
+    };
+    let (tensors, sha256) =
+        weights::load_bytes("embedded model.safetensors", EMBEDDED_WEIGHTS, &request)?;
     Ok(Parts {
-        name: EMBEDDED.to_owned(),
         config: EMBEDDED_CONFIG.to_owned(),
         shape,
         tensors,
@@ -150,22 +319,21 @@ fn embedded(dtype: Dtype) -> Result<Parts> {
     })
 }
 
-fn random(preset: &Preset, dtype: Dtype, seed: u64) -> Result<Parts> {
+fn random(preset: &Preset, options: Options) -> Result<Parts> {
     let shape = Shape::from_json(preset.config, preset.name)?;
     let mut tensors = Tensors::new();
     for spec in shape.tensors() {
         let len = spec.shape.iter().map(|&d| d as usize).product();
-        let values = random::base(seed, &spec.name, spec.role, len);
-        let array = to_dtype(&values, &spec.shape, dtype)?;
-        tensors.insert(spec.name, array);
+        let values = random::base(options.seed, &spec.name, spec.role, len);
+        let array = to_dtype(&values, &spec.shape, options.dtype)?;
+        quantization::store(&mut tensors, &spec, array, options.quantize)?;
     }
     Ok(Parts {
-        name: preset.name.to_owned(),
         config: preset.config.to_owned(),
         shape,
         tensors,
         tokenizer: embedded_tokenizer()?,
-        source: Source::Random { seed },
+        source: Source::Random { seed: options.seed },
     })
 }
 
@@ -189,30 +357,31 @@ fn to_dtype(values: &[f32], shape: &[i32], dtype: Dtype) -> Result<Array> {
     })
 }
 
-fn folder(dir: &Path, dtype: Dtype) -> Result<Parts> {
+pub(crate) const QUANTIZED_ALREADY: &str =
+    "the model is quantized already; drop --q-bits, or give the unquantized model";
+
+fn folder(dir: &Path, options: Options) -> Result<Parts> {
     let path = dir.join("config.json");
-    if !path.is_file() {
-        let presets: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
-        return Err(Error::Invalid(format!(
-            "{} is neither a folder with a config.json nor one of `{EMBEDDED}`, {}",
-            dir.display(),
-            presets.join(", ")
-        )));
-    }
     let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let mut shape = Shape::from_json(&config, &path.display().to_string())?;
+    if shape.quantization.is_some() && options.quantize.is_some() {
+        return Err(Error::config(
+            &path.display().to_string(),
+            QUANTIZED_ALREADY,
+        ));
+    }
     if let Some(ids) = generation_eos_ids(dir)? {
         shape.eos_token_ids = ids;
     }
     let tokenizer = Tokenizer::read(dir)?;
-    let (tensors, sha256) = weights::load_folder(dir, &shape.tensors(), dtype)?;
-    let canonical = fs::canonicalize(dir).map_err(Error::io("open", dir))?;
-    let name = canonical
-        .file_name()
-        .unwrap_or(canonical.as_os_str())
-        .to_string_lossy();
+    let request = Request {
+        specs: &shape.tensors(),
+        quantization: shape.quantization.as_ref(),
+        dtype: options.dtype,
+        quantize: options.quantize,
+    };
+    let (tensors, sha256) = weights::load_folder(dir, &request)?;
     Ok(Parts {
-        name: name.into_owned(),
         config,
         shape,
         tensors,
@@ -240,18 +409,6 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
         .map(|ids| eos_token_ids(Some(ids)))
         .transpose();
     ids.map_err(|problem| Error::config(&file, problem))
-}
-
-fn assemble(parts: Parts) -> Result<Loaded> {
-    Ok(Loaded {
-        weight_bytes: parts.tensors.values().map(|t| t.nbytes() as u64).sum(),
-        eos_ids: parts.eos_ids(),
-        name: parts.name,
-        model: Rc::new(Lfm2::new(parts.shape, parts.tensors)?),
-        tokenizer: parts.tokenizer,
-        source: parts.source,
-        config_sha256: sha256_hex(parts.config.as_bytes()),
-    })
 }
 
 impl Parts {

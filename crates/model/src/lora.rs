@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     config::{LayerKind, Role, Shape, TensorSpec},
+    quantization::{self, Matrix},
     random as host_random,
     weights::{self, Tensors},
 };
@@ -289,6 +290,22 @@ impl Adapters {
     fn tensor_specs(&self) -> Vec<TensorSpec> {
         tensor_specs(&self.specs, self.config.rank)
     }
+}
+
+/// Adds the adapters into the weights they adapt. A packed weight is unpacked, changed and packed
+/// again in its own way, as mlx-lm fuses it.
+///
+/// # Errors
+///
+/// Those of MLX.
+pub(crate) fn fuse(tensors: &mut Tensors, adapters: &Adapters) -> Result<()> {
+    for (spec, delta) in adapters.deltas()? {
+        let matrix = Matrix::remove(tensors, &spec.name, spec.inputs)?;
+        let weight = matrix.dense()?;
+        let fused = weight.add(delta.as_dtype(weight.dtype())?)?;
+        quantization::insert(tensors, &spec.name, fused, matrix.scheme())?;
+    }
+    Ok(())
 }
 
 /// Adapters as one forward pass uses them.

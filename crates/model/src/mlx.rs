@@ -140,6 +140,8 @@ pub struct Info {
     pub architecture: Option<String>,
     pub memory_bytes: Option<u64>,
     pub working_set_bytes: Option<u64>,
+    /// CUDA's name of this one GPU, which NVIDIA's management library has too.
+    pub uuid: Option<String>,
 }
 
 /// Bytes of MLX's allocator, for the whole process.
@@ -208,6 +210,7 @@ pub fn info() -> Result<Info> {
             .size(c"memory_size")
             .or_else(|| raw.size(c"total_memory")),
         working_set_bytes: raw.size(c"max_recommended_working_set_size"),
+        uuid: raw.string(c"uuid"),
     })
 }
 

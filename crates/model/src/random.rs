@@ -74,6 +74,7 @@ pub fn base(seed: u64, name: &str, role: Role, len: usize) -> Vec<f32> {
         Role::Matrix | Role::ConvKernel => fill(seed, name, len, near_normal),
         Role::Norm => vec![1.0; len],
         Role::Bias => vec![0.0; len],
+        Role::Packed | Role::Scale => unreachable!("only checkpoints hold packed matrices"),
     }
 }
 

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Error, Result,
     config::{Role, TensorSpec},
+    quantization::{self, Quantization, Scheme},
 };
 
 /// Arrays by checkpoint name.
@@ -32,24 +33,64 @@ pub type Tensors = BTreeMap<String, Array>;
 /// Largest header the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Loads the tensors that `specs` names from a model folder, as `dtype`.
+/// What a checkpoint has to hold, and what is made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its tensors, as if none were packed.
+    pub specs: &'a [TensorSpec],
+    /// How its matrices are packed.
+    pub quantization: Option<&'a Quantization>,
+    /// Type of every float in memory.
+    pub dtype: Dtype,
+    /// How to pack its matrices now.
+    pub quantize: Option<Scheme>,
+}
+
+impl<'a> Request<'a> {
+    /// Plain floats that stay so.
+    pub fn plain(specs: &'a [TensorSpec], dtype: Dtype) -> Self {
+        Self {
+            specs,
+            quantization: None,
+            dtype,
+            quantize: None,
+        }
+    }
+}
+
+/// Loads a model folder.
 ///
 /// Reads `model.safetensors.index.json` where there is one, and all `model*.safetensors`
 /// otherwise. The second value is the SHA-256 of the files in order.
 ///
 /// # Errors
 ///
-/// No weights, a truncated or hostile file, a tensor of a type other than f32, bf16 or f16, and
-/// the list of missing, unexpected and misshapen tensors.
-pub fn load_folder(dir: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<(Tensors, String)> {
-    let mut files = Vec::new();
-    for path in shard_paths(dir)? {
-        let name = path.display().to_string();
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let length = file.metadata().map_err(Error::io("read", &path))?.len();
-        files.push((name, length, file));
+/// No weights, a truncated or hostile file, a tensor of a type other than f32, bf16 or f16 (or u32
+/// where it is packed), and the list of missing, unexpected and misshapen tensors.
+pub fn load_folder(dir: &Path, request: &Request) -> Result<(Tensors, String)> {
+    load(open_files(dir)?, request)
+}
+
+/// The float type that most of a model folder's plain values, or its scales, are stored in.
+///
+/// # Errors
+///
+/// As [`load_folder`], without a look at the values.
+pub fn stored_dtype(dir: &Path) -> Result<Dtype> {
+    let mut found = [Dtype::Float16, Dtype::Bfloat16, Dtype::Float32].map(|dtype| (dtype, 0));
+    for (name, length, file) in open_files(dir)? {
+        for info in open(name, length, file)?.metadata.tensors().into_values() {
+            let place = match info.dtype {
+                FileDtype::F16 => 0,
+                FileDtype::BF16 => 1,
+                FileDtype::F32 => 2,
+                _ => continue,
+            };
+            found[place].1 += info.data_offsets.1 - info.data_offsets.0;
+        }
     }
-    load(files, specs, dtype)
+    let most = found.into_iter().max_by_key(|&(_, bytes)| bytes);
+    Ok(most.expect("there are three types").0)
 }
 
 /// Loads from one safetensors file in memory; `name` stands for it in errors.
@@ -57,33 +98,31 @@ pub fn load_folder(dir: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<(Te
 /// # Errors
 ///
 /// As [`load_folder`].
-pub fn load_bytes(
-    name: &str,
-    bytes: &[u8],
-    specs: &[TensorSpec],
-    dtype: Dtype,
-) -> Result<(Tensors, String)> {
-    load(
-        vec![(name.to_owned(), bytes.len() as u64, bytes)],
-        specs,
-        dtype,
-    )
+pub fn load_bytes(name: &str, bytes: &[u8], request: &Request) -> Result<(Tensors, String)> {
+    load(vec![(name.to_owned(), bytes.len() as u64, bytes)], request)
 }
 
-/// Loads one safetensors file, as `dtype`.
+/// Loads one safetensors file of plain floats, as `dtype`.
 ///
 /// # Errors
 ///
 /// As [`load_folder`].
 pub fn load_file(path: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<Tensors> {
+    let file = vec![open_file(path)?];
+    Ok(load(file, &Request::plain(specs, dtype))?.0)
+}
+
+fn open_files(dir: &Path) -> Result<Vec<(String, u64, File)>> {
+    shard_paths(dir)?
+        .iter()
+        .map(|path| open_file(path))
+        .collect()
+}
+
+fn open_file(path: &Path) -> Result<(String, u64, File)> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
-    Ok(load(
-        vec![(path.display().to_string(), length, file)],
-        specs,
-        dtype,
-    )?
-    .0)
+    Ok((path.display().to_string(), length, file))
 }
 
 /// Writes tensors to one safetensors file, by way of a temporary file beside it, so that an
@@ -91,7 +130,7 @@ pub fn load_file(path: &Path, specs: &[TensorSpec], dtype: Dtype) -> Result<Tens
 ///
 /// # Errors
 ///
-/// An array that is neither f32, bf16 nor f16, or a file that cannot be written.
+/// An array that is neither f32, bf16, f16 nor u32, or a file that cannot be written.
 pub fn save_file(path: &Path, tensors: &Tensors) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, array) in tensors {
@@ -128,7 +167,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes).as_slice())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -142,7 +181,8 @@ fn file_name(path: &Path) -> String {
     )
 }
 
-fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
+/// The safetensors files of a model folder, in order.
+pub(crate) fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -200,16 +240,19 @@ struct Opened<R> {
     data: Hashing<R>,
 }
 
-fn load<R: Read>(
-    files: Vec<(String, u64, R)>,
-    specs: &[TensorSpec],
-    dtype: Dtype,
-) -> Result<(Tensors, String)> {
+fn load<R: Read>(files: Vec<(String, u64, R)>, request: &Request) -> Result<(Tensors, String)> {
     let mut opened = Vec::new();
     for (name, length, reader) in files {
         opened.push(open(name, length, reader)?);
     }
-    check_names(&opened, specs)?;
+    let specs = match request.quantization {
+        Some(quantization) => {
+            let has = |name: &str| opened.iter().any(|file| file.metadata.info(name).is_some());
+            quantization.stored(request.specs, has)
+        }
+        None => request.specs.to_vec(),
+    };
+    check_names(&opened, &specs)?;
 
     let specs: BTreeMap<&str, &TensorSpec> = specs.iter().map(|s| (s.name.as_str(), s)).collect();
     let mut tensors = Tensors::new();
@@ -224,11 +267,13 @@ fn load<R: Read>(
             file.data
                 .read_exact(&mut bytes)
                 .map_err(Error::io("read", &file.name))?;
-            let stored = from_bytes(info.dtype, &specs[name.as_str()].shape, &bytes);
-            let array = stored.as_dtype(dtype)?;
-            // At once, so that the copy in the file's type does not outlive this turn.
-            array.eval()?;
-            tensors.insert(name, array);
+            let spec = specs[name.as_str()];
+            let stored = from_bytes(info.dtype, &spec.shape, &bytes);
+            let array = match spec.role {
+                Role::Packed => stored,
+                _ => stored.as_dtype(request.dtype)?,
+            };
+            quantization::store(&mut tensors, spec, array, request.quantize)?;
         }
         hashes.push(file.data.hash.finalize());
     }
@@ -313,12 +358,17 @@ fn check_names<R>(files: &[Opened<R>], specs: &[TensorSpec]) -> Result<()> {
                     info.shape, spec.shape
                 ));
             }
-            if !matches!(
+            let float = matches!(
                 info.dtype,
                 FileDtype::F32 | FileDtype::BF16 | FileDtype::F16
-            ) {
+            );
+            let (right, expected) = match spec.role {
+                Role::Packed => (info.dtype == FileDtype::U32, "U32"),
+                _ => (float, "F32, BF16 or F16"),
+            };
+            if !right {
                 problems.push(format!(
-                    "type: {name} is {:?}, expected F32, BF16 or F16",
+                    "type: {name} is {:?}, expected {expected}",
                     info.dtype
                 ));
             }
@@ -352,6 +402,7 @@ fn fits(spec: &TensorSpec, stored: &[usize]) -> bool {
 
 fn from_bytes(dtype: FileDtype, shape: &[i32], bytes: &[u8]) -> Array {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let quads = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
     match dtype {
         FileDtype::BF16 => {
             Array::from_slice(&pairs().map(bf16::from_le_bytes).collect::<Vec<_>>(), shape)
@@ -360,10 +411,10 @@ fn from_bytes(dtype: FileDtype, shape: &[i32], bytes: &[u8]) -> Array {
             Array::from_slice(&pairs().map(f16::from_le_bytes).collect::<Vec<_>>(), shape)
         }
         FileDtype::F32 => {
-            let quads = bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            Array::from_slice(&quads.collect::<Vec<_>>(), shape)
+            Array::from_slice(&quads().map(f32::from_le_bytes).collect::<Vec<_>>(), shape)
+        }
+        FileDtype::U32 => {
+            Array::from_slice(&quads().map(u32::from_le_bytes).collect::<Vec<_>>(), shape)
         }
         other => unreachable!("{other:?} was refused when names were checked"),
     }
@@ -388,6 +439,10 @@ fn to_bytes(array: &Array) -> Result<(FileDtype, Vec<u8>)> {
         Dtype::Float16 => {
             let bytes = array.as_slice::<f16>().iter().flat_map(|v| v.to_le_bytes());
             (FileDtype::F16, bytes.collect())
+        }
+        Dtype::Uint32 => {
+            let bytes = array.as_slice::<u32>().iter().flat_map(|v| v.to_le_bytes());
+            (FileDtype::U32, bytes.collect())
         }
         other => {
             return Err(Error::Invalid(format!(
@@ -441,7 +496,9 @@ mod tests {
     }
 
     fn load(bytes: &[u8]) -> Result<Tensors> {
-        load_bytes("x.safetensors", bytes, &specs(), Dtype::Float32).map(|(tensors, _)| tensors)
+        let specs = specs();
+        let request = Request::plain(&specs, Dtype::Float32);
+        load_bytes("x.safetensors", bytes, &request).map(|(tensors, _)| tensors)
     }
 
     #[test]

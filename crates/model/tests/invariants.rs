@@ -5,6 +5,7 @@ mod common;
 use std::rc::Rc;
 
 use common::{ORACLES, Oracle, assert_close, cpu, difference_of};
+use mlx_rs::ops::indexing::TryIndexOp;
 use model::{
     Array,
     cache::Cache,
@@ -92,6 +93,23 @@ fn prefill_in_one_shot_in_chunks_and_token_by_token_agree() {
             );
         }
     });
+}
+
+#[test]
+fn decoding_past_every_size_of_the_cache_continues_the_prompt() {
+    let _session = cpu();
+    let oracle = Oracle::open(ORACLES[0]);
+    let model = oracle.model();
+    let ids: Vec<u32> = (0..2060).map(|i| (i * 13 + i / 64 + 5) % 64).collect();
+    let whole = sequence_logits(&model, None, &ids, None).unwrap();
+    // Token by token over 1,024 positions and the spare ones behind them, where the cache stops
+    // being a short one; over its first growth as a long one; and over 2,048.
+    for (begin, end) in [(1020, 1040), (1275, 1290), (2040, 2060)] {
+        let every: Vec<usize> = (begin..end).collect();
+        let pieces = logits_in_pieces(&model, &ids[..end], &every);
+        let expected = whole.try_index(..end as i32).unwrap();
+        assert_close(&format!("up to {end}"), &pieces, &expected, 1e-5);
+    }
 }
 
 #[test]

@@ -21,8 +21,12 @@ mod latency;
 pub(crate) use latency::{Times, latency};
 mod memory;
 pub(crate) use memory::{Peak, Reading, memory};
+mod power;
+pub(crate) use power::{Track, TrackLine, power};
 mod rates;
 pub(crate) use rates::{Rate, Rates, rates};
+mod scaling;
+pub(crate) use scaling::{Dot, Plot, Series, scaling};
 mod strips;
 pub(crate) use strips::{Line, Strip, strips};
 
@@ -66,7 +70,8 @@ const DARK: [(RGBColor, RGBColor); 7] = [
 pub(crate) type ChartError = DrawingAreaErrorKind<std::io::Error>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Plot<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawing<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// A range of iterations that is summarized together, with the median of what the chart shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -360,14 +365,18 @@ fn axis_end(samples: &[(u32, u64)]) -> u64 {
 /// smallest and the largest stay, in their order, so that no extreme is lost.
 fn thin<T: Copy + Into<Value>>(points: &[(u32, T)]) -> Vec<(f64, f64)> {
     let as_floats = |&(iteration, value): &(u32, T)| (f64::from(iteration), value.into().0);
+    thin_points(points.iter().map(as_floats).collect())
+}
+
+/// As [`thin`], of points with any place.
+fn thin_points(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= POINT_LIMIT {
-        return points.iter().map(as_floats).collect();
+        return points;
     }
     let bucket = points.len().div_ceil(POINT_LIMIT / 2);
     points
         .chunks(bucket)
         .flat_map(|bucket| {
-            let bucket: Vec<_> = bucket.iter().map(as_floats).collect();
             let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
             let low = bucket.iter().min_by(by_value).copied();
             let high = bucket.iter().max_by(by_value).copied();
@@ -413,7 +422,7 @@ fn axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
     y_name: &str,
-) -> Result<Plot<'a, 'b>, ChartError> {
+) -> Result<Drawing<'a, 'b>, ChartError> {
     let decimals = units::decimals_for(y.end - y.start, 2);
     let whole = |x: f64| match x.fract() == 0.0 {
         true => units::fixed(x, 0),
@@ -436,7 +445,7 @@ fn panel<'a, 'b>(
     extra: i32,
     (x, x_name, x_label): Axis<'_>,
     (y, y_name, y_label): Axis<'_>,
-) -> Result<Plot<'a, 'b>, ChartError> {
+) -> Result<Drawing<'a, 'b>, ChartError> {
     let mut plot = ChartBuilder::on(area)
         .margin_top(92 + extra)
         .margin_left(8)

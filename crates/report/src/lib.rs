@@ -10,6 +10,7 @@
 //! | `claims` | a document of claims beside its audit |
 //! | `power` | the table of false alarms and power |
 //! | `set` | runs that were started together, and their comparison |
+//! | `sweep` | how time, rate and memory grow with the work |
 //! | `charts` | plain numbers to SVG |
 //! | `markdown` | tables and blocks that keep foreign text as text |
 //! | `template` | the template of the Markdown, lfmark's own or a user's |
@@ -35,6 +36,7 @@ mod markdown;
 mod power;
 mod samples;
 pub mod set;
+pub mod sweep;
 mod template;
 pub mod units;
 mod view;
@@ -45,6 +47,7 @@ pub use json::{Document, JSON, JSON_SCHEMA, render_json};
 pub use power::render_power;
 pub use samples::{SAMPLES, TOKENS, render_samples, render_tokens};
 pub use set::{render_set, set_file_names};
+pub use sweep::{render_sweep, sweep_file_names};
 pub use template::{Template, TemplateError};
 
 const TEMPLATE: &str = include_str!("../templates/report.md.tera");

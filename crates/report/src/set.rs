@@ -8,7 +8,9 @@ use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
 use metrics::noise::{ARM_SIZES, Noise};
 use metrics::record::Start;
 use metrics::rules::{ComparisonRules, Group};
-use metrics::sets::{self, Arm, ArmComparison, LeftOut, MetricKind, Set, Summary};
+use metrics::sets::{
+    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, Set, Summary,
+};
 use metrics::summary::RunStatus;
 use serde::Serialize;
 use tera::{Context, Tera};
@@ -27,9 +29,6 @@ const PROCESSES: &str = "processes.svg";
 
 /// What a cell says where a figure cannot be computed from so few runs.
 const NONE: &str = "none";
-
-/// `memory_source` of what counts as lfmark does.
-const MLX_COUNTERS: &str = "mlx";
 
 /// A change beyond this is only said to be beyond it.
 const LARGEST_CHANGE: f64 = 10.0;
@@ -61,9 +60,10 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         charts.push(File { name, text });
     }
     let has = |name: &str| charts.iter().any(|chart| chart.name == name);
+    let all: Vec<&Process> = set.processes.iter().collect();
     let view = View {
         title: title(set, &summary),
-        subject: Subject::of(set),
+        subject: Subject::of(&all),
         comparisons: summary
             .comparisons
             .iter()
@@ -76,12 +76,12 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .iter()
             .map(|arm| format!("{} ({})", escape(&arm.arm), escape(&arm.why)))
             .collect(),
-        empty_caches: empty_caches(set),
+        empty_caches: empty_caches(&all),
         baseline: summary.arms.first().map(|arm| escape(&arm.name)),
         settings: settings(&summary),
         arms: summary.arms.iter().map(arm).collect(),
         floor: noise.map(|noise| floor(noise, &summary)),
-        processes: processes(&summary),
+        processes: processes(&summary.processes),
         pairs_to_decide: rules.comparison.pairs_to_decide,
         practical: percent(rules.comparison.practical),
         error_rate: percent(rules.comparison.error_rate),
@@ -94,8 +94,8 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .any(|process| !process.member.unmet.is_empty()),
         warnings: summary.warnings.iter().map(|text| escape(text)).collect(),
         notices: summary.notices.iter().map(|text| escape(text)).collect(),
-        words: view::rules::words(&[Group::Comparison]),
-        thresholds: view::rules::thresholds(&rules, &[Group::Comparison]),
+        words: view::rules::words(&[Group::Comparison, Group::Validity]),
+        thresholds: view::rules::thresholds(&rules, &[Group::Comparison, Group::Validity]),
         other_rules: {
             let first = set.processes.first();
             first
@@ -105,7 +105,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         },
         changes_chart: has(CHANGES),
         processes_chart: has(PROCESSES),
-        limits: Limits::of(set),
+        limits: Limits::of(&all),
     };
     let context = Context::from_serialize(&view)?;
     // Without automatic escaping, which is for HTML: every foreign string was escaped above.
@@ -151,7 +151,7 @@ struct View {
 
 /// What was measured on what, by the first run.
 #[derive(Serialize)]
-struct Subject {
+pub(crate) struct Subject {
     model: String,
     device: String,
     dtype: String,
@@ -165,26 +165,27 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(set: &Set) -> Option<Self> {
-        let start = &set.processes.first()?.start;
+    pub(crate) fn of(processes: &[&Process]) -> Option<Self> {
+        let start = &processes.first()?.start;
+        let complete = |process: &&&Process| process.status == RunStatus::Complete;
         Some(Self {
             model: escape(&start.model.name),
             device: view::device(start),
             dtype: escape(&start.config.dtype),
-            programs: performance::programs(set),
+            programs: performance::programs(processes),
             iterations: units::count(start.config.iterations.into()),
             batch_size: start.config.batch_size,
             started: units::utc(start.started_unix_ms),
-            processes: set.processes.len(),
-            complete: set.complete().count(),
+            processes: processes.len(),
+            complete: processes.iter().filter(complete).count(),
         })
     }
 }
 
 /// What named empty folders to every process.
-fn empty_caches(set: &Set) -> Vec<String> {
-    let mut of_all = set.processes.iter();
-    let caches = |process: &metrics::sets::Process| process.member.empty_caches.clone();
+fn empty_caches(processes: &[&Process]) -> Vec<String> {
+    let mut of_all = processes.iter();
+    let caches = |process: &&Process| process.member.empty_caches.clone();
     let Some(first) = of_all.next().and_then(caches) else {
         return Vec::new();
     };
@@ -196,7 +197,7 @@ fn empty_caches(set: &Set) -> Vec<String> {
 
 /// Facts of the records that bound what they can show.
 #[derive(Serialize)]
-struct Limits {
+pub(crate) struct Limits {
     debug_build: bool,
     dirty: bool,
     virtual_machine: bool,
@@ -208,9 +209,8 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(set: &Set) -> Self {
-        let any =
-            |fact: fn(&Start) -> bool| set.processes.iter().any(|process| fact(&process.start));
+    pub(crate) fn of(processes: &[&Process]) -> Self {
+        let any = |fact: fn(&Start) -> bool| processes.iter().any(|process| fact(&process.start));
         Self {
             debug_build: any(|start| start.lfmark.profile == "debug"),
             dirty: any(|start| start.lfmark.dirty == Some(true)),
@@ -218,21 +218,17 @@ impl Limits {
             random_weights: any(|start| {
                 matches!(start.model.weights, metrics::record::Weights::Random { .. })
             }),
-            metal_cache: !empty_caches(set).is_empty()
+            metal_cache: !empty_caches(processes).is_empty()
                 && any(|start| ["metal", "mps"].contains(&start.mlx.backend.as_str())),
             different_counters: {
-                let mut counters = set.processes.iter().map(|process| counter(&process.start));
+                let mut counters = processes
+                    .iter()
+                    .map(|process| view::memory_counter(&process.start));
                 let first = counters.next();
                 counters.any(|counter| Some(counter) != first)
             },
         }
     }
-}
-
-/// What counted a run's memory.
-fn counter(start: &Start) -> &str {
-    let engine = start.engine.as_ref();
-    engine.map_or(MLX_COUNTERS, |engine| &engine.memory_source)
 }
 
 fn title(set: &Set, summary: &Summary) -> String {
@@ -633,9 +629,8 @@ fn table_of(head: &[String], rows: &[Vec<String>]) -> String {
 }
 
 /// Every process in the order of time.
-fn processes(summary: &Summary) -> String {
-    let rows: Vec<_> = summary
-        .processes
+pub(crate) fn processes(processes: &[ProcessSummary]) -> String {
+    let rows: Vec<_> = processes
         .iter()
         .map(|process| {
             let member = &process.member;

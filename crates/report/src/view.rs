@@ -4,7 +4,7 @@
 //! outside went through [`markdown`](crate::markdown). The template decides what is said and in
 //! which order.
 
-use metrics::record::{Start, Weights};
+use metrics::record::{Model, Packed, Start, Weights};
 use metrics::store::Record;
 use metrics::summary::{RunStatus, Summary};
 use serde::Serialize;
@@ -20,6 +20,7 @@ mod comparison;
 mod conclusion;
 mod configuration;
 mod consistency;
+mod energy;
 mod fields;
 mod generation;
 mod headroom;
@@ -30,18 +31,20 @@ pub(crate) mod roofline;
 pub(crate) mod rules;
 mod system;
 mod training;
+mod validity;
 mod windows;
 
 /// Says that a fact, other than a measurement, is not in the record.
 const NOT_RECORDED: &str = "not recorded";
 
 /// Every chart in the order of the report, with the template's name for its presence.
-pub(crate) const CHARTS: [(&str, &str); 6] = [
+pub(crate) const CHARTS: [(&str, &str); 7] = [
     ("step-time.svg", "step_time_chart"),
     ("loss.svg", "loss_chart"),
     ("generation.svg", "generation_chart"),
     ("memory.svg", "memory_chart"),
     ("latency.svg", "latency_chart"),
+    ("power.svg", "power_chart"),
     ("time-budget.svg", "time_budget_chart"),
 ];
 
@@ -65,6 +68,9 @@ pub(crate) struct View {
     memory: memory::MemoryView,
     system: String,
     machine_state: String,
+    validity: validity::Validity,
+    settled: Option<system::SettledView>,
+    energy: Option<energy::EnergyView>,
     budget: budget::BudgetView,
     roofline: String,
     comparison: comparison::Comparison,
@@ -87,7 +93,7 @@ impl View {
             device: device(start),
             status: status(summary),
             notices: record.notices.iter().map(|notice| escape(notice)).collect(),
-            weights: weights(&start.model.weights),
+            weights: weights(&start.model),
             overview: overview(record, summary),
             configuration: configuration::configuration(record, summary),
             adapters: configuration::adapters(record),
@@ -103,6 +109,9 @@ impl View {
             memory: memory::memory(record, summary),
             system: system::system(record),
             machine_state: system::machine_state(&record.states),
+            validity: validity::validity(summary),
+            settled: system::settled(record),
+            energy: energy::energy(summary),
             budget: budget::budget(&summary.budget),
             roofline: roofline::roofline_section(&roofline),
             comparison: comparison::comparison(record, summary),
@@ -137,6 +146,9 @@ struct Overview {
     dtype: String,
     trainable: String,
     program: String,
+    /// Where that is not lfmark.
+    engine: Option<EngineView>,
+    uses_mlx: bool,
     mlx: String,
     backend: String,
     iterations: String,
@@ -153,6 +165,7 @@ pub(crate) fn charts(record: &Record, summary: &Summary) -> Result<Vec<File>, Re
         generation::chart(summary),
         memory::chart(record, summary),
         latency::chart(record),
+        energy::chart(record),
         Some(budget::chart(&summary.budget)),
     ];
     let named = CHARTS.into_iter().zip(charts);
@@ -185,8 +198,8 @@ fn status(summary: &Summary) -> Status {
     }
 }
 
-fn weights(weights: &Weights) -> WeightsView {
-    let (random, source) = match weights {
+fn weights(model: &Model) -> WeightsView {
+    let (random, mut source) = match &model.weights {
         Weights::Embedded { sha256 } => (
             false,
             format!("embedded in lfmark, SHA-256 {}", escape(sha256)),
@@ -197,6 +210,26 @@ fn weights(weights: &Weights) -> WeightsView {
         ),
         Weights::Random { seed } => (true, format!("**random**, made from seed {seed}")),
     };
+    if let Some(revision) = &model.revision {
+        source += &format!(", commit {} on the hub", escape(revision));
+    }
+    if let Some(quantization) = &model.quantization {
+        source += "; quantized ";
+        source += match quantization.on_load {
+            true => "while loading",
+            false => "in the files",
+        };
+        for (place, packed) in quantization.packed.iter().enumerate() {
+            let Packed {
+                bits,
+                group_size,
+                matrices,
+                ..
+            } = packed;
+            source += if place == 0 { ": " } else { "; " };
+            source += &format!("{matrices} matrices to {bits} bits in groups of {group_size}");
+        }
+    }
     WeightsView { random, source }
 }
 
@@ -214,10 +247,39 @@ pub(crate) fn device(start: &Start) -> String {
 }
 
 /// The program that did the work, with its version.
-fn program(start: &Start) -> String {
-    match &start.engine {
-        None => format!("lfmark {}", escape(&start.lfmark.version)),
-        Some(engine) => format!("{} {}", escape(&engine.name), escape(&engine.version)),
+pub(crate) fn program(start: &Start) -> String {
+    let (name, version) = start.program();
+    format!("{} {}", escape(name), escape(version))
+}
+
+/// Whether the work was done through MLX; the record of another program may say that it was not.
+pub(crate) fn uses_mlx(start: &Start) -> bool {
+    start.engine.is_none() || start.mlx.version != "not used"
+}
+
+/// What counted the memory that is called MLX's.
+pub(crate) fn memory_counter(start: &Start) -> &str {
+    let engine = start.engine.as_ref();
+    engine.map_or("mlx", |engine| &engine.memory_source)
+}
+
+/// A program in the place of lfmark.
+#[derive(Debug, Serialize)]
+struct EngineView {
+    program: String,
+    /// What counted its memory, where that was not MLX.
+    counter: Option<String>,
+}
+
+impl EngineView {
+    fn of(start: &Start) -> Option<Self> {
+        start.engine.as_ref().map(|_| Self {
+            program: program(start),
+            counter: match memory_counter(start) {
+                "mlx" => None,
+                other => Some(escape(other)),
+            },
+        })
     }
 }
 
@@ -228,6 +290,8 @@ fn overview(record: &Record, summary: &Summary) -> Overview {
         dtype: escape(&start.config.dtype),
         trainable: units::count(start.model.trainable_parameters),
         program: program(start),
+        engine: EngineView::of(start),
+        uses_mlx: uses_mlx(start),
         mlx: escape(&start.mlx.version),
         backend: escape(&start.mlx.backend),
         iterations: units::count(record.iterations.len() as u64),

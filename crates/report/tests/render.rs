@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 use metrics::quality::{Agreement, Checks, Score};
 use metrics::record::{
-    AdapterShape, Build, Config, Data, End, Engine, Event, Finish, Generation, GenerationConfig,
-    Iteration, Lora, Machine, MachineState, Member, Mlx, Model, NativeSetup, Optimizer, Phase,
-    PhaseKind, SCHEMA, Start, Status, Weights, WindowSpec,
+    AdapterShape, Build, Config, CpuTier, Data, End, Engine, Event, Finish, Generation,
+    GenerationConfig, Iteration, Lora, Machine, MachineState, Member, Metallib, Mlx, Model,
+    NativeSetup, Optimizer, Packed, Phase, PhaseKind, Quantization, SCHEMA, Sampling, Sensors,
+    Settled, Start, Status, Weights, WindowSpec,
 };
 use metrics::rules::{Rules, WORDS};
 use metrics::store::Record;
@@ -61,11 +62,53 @@ fn a_run_with_random_weights() {
 fn a_run_without_generation() {
     let mut record = complete(120);
     record.generations.clear();
+    record.sensors.clear();
+    record.start.sampling = None;
     record.start.config.generation.prompts.clear();
     record
         .phases
         .retain(|phase| phase.phase != PhaseKind::WarmUp);
     check("no-generation", &record);
+}
+
+#[test]
+fn a_quantized_model_of_the_hub_is_said_to_be_so() {
+    let mut record = complete(20);
+    record.start.model.weights = Weights::Files {
+        sha256: "ab".repeat(32),
+    };
+    record.start.model.revision = Some("c0ffee".to_owned());
+    record.start.model.quantization = Some(Quantization {
+        on_load: true,
+        packed: vec![
+            Packed {
+                bits: 4,
+                group_size: 64,
+                matrices: 12,
+                parameters: 4_000_000,
+            },
+            Packed {
+                bits: 8,
+                group_size: 32,
+                matrices: 1,
+                parameters: 1_000,
+            },
+        ],
+    });
+    record.phases.push(Phase {
+        phase: PhaseKind::Fetch,
+        start_ns: 0,
+        wall_ns: 40_000_000,
+    });
+    let rendered = render(&record).unwrap();
+    let report = rendered.get(REPORT).unwrap();
+    for part in [
+        "commit c0ffee on the hub; quantized while loading: 12 matrices to 4 bits in groups of \
+         64; 1 matrices to 8 bits in groups of 32",
+        "| Fetching |",
+    ] {
+        assert!(report.contains(part), "no `{part}` in\n{report}");
+    }
 }
 
 #[test]
@@ -192,7 +235,7 @@ fn numbers_at_the_ends_of_their_range_can_be_rendered() {
         text.contains("iterations over 18,446,744,074 s of "),
         "{text}"
     );
-    assert_eq!(rendered.files.len(), 7);
+    assert_eq!(rendered.files.len(), 8);
 }
 
 #[test]
@@ -245,6 +288,7 @@ fn the_sections_stand_in_one_order_whatever_was_measured() {
         "Generation by prompt",
         "Memory",
         "Consistency",
+        "Energy and temperature",
         "Time budget",
         "Roofline",
         "Comparison",
@@ -293,6 +337,7 @@ fn every_figure_links_to_a_field_that_the_record_has() {
         Event::Iteration(record.iterations[0]),
         Event::Generation(record.generations[0].clone()),
         Event::MachineState(record.states[0].clone()),
+        Event::Sensors(record.sensors[0].clone()),
         Event::End(record.end.unwrap()),
     ];
     let events: Vec<_> = events
@@ -379,6 +424,11 @@ fn verdicts(summary: &Summary) -> Vec<&'static str> {
         .iter()
         .map(|judged| judged.verdict.word())
         .collect();
+    words.push(summary.validity.word());
+    if summary.validity == metrics::validity::Verdict::Disturbed {
+        // Its rule says what a comparison is.
+        words.push("void");
+    }
     if let Some(growth) = &summary.memory.growth {
         words.push(growth.verdict.word());
         let series = [
@@ -664,6 +714,7 @@ fn complete(iterations: u32) -> Record {
         iterations,
         generations,
         states: vec![state(1_000_000, 310), state(clock, 1_270)],
+        sensors: sensors(clock),
         end: Some(End {
             status: Status::Complete,
             reason: None,
@@ -708,6 +759,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             library_sha256: Some("ab".repeat(32)),
             blas: Some("OpenBLAS 0.3.30".to_owned()),
             variables: Default::default(),
+            metallib: None,
         },
         machine: Machine {
             os: "Linux".to_owned(),
@@ -783,6 +835,8 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             attention_layers: 3,
             hidden_size: 256,
             ffn_size: 640,
+            revision: None,
+            quantization: None,
             vocab_size: 4_096,
             parameters: 4_561_152,
             weight_bytes: 18_244_608,
@@ -804,7 +858,29 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
         member: None,
         engine: None,
         launch_ns: None,
+        sampling: Some(Sampling {
+            interval_ns: 250_000_000,
+            rails: [("package-0".to_owned(), "powercap".to_owned())].into(),
+        }),
+        settled: None,
     }
+}
+
+/// A package that draws 12 W before the first second and 40 to 46 W from then on, by its counter.
+fn sensors(until_ns: u64) -> Vec<Sensors> {
+    let mut noise = Noise(5);
+    let mut energy_uj = 0;
+    (0..=until_ns / 250_000_000 + 1)
+        .map(|sample| {
+            let watts = if sample < 4 { 12 } else { 40 + noise.below(7) };
+            energy_uj += watts * 250_000;
+            Sensors {
+                at_ns: sample * 250_000_000,
+                energy_uj: Some([("package-0".to_owned(), energy_uj)].into()),
+                ..Sensors::default()
+            }
+        })
+        .collect()
 }
 
 /// Of the first two prompts; the text passes those of the second.
@@ -920,6 +996,20 @@ fn large_shape(record: &mut Record) {
         })
         .collect();
     start.footprint_source = None;
+    start.sampling = Some(Sampling {
+        interval_ns: 250_000_000,
+        rails: [("gpu".to_owned(), "NVML".to_owned())].into(),
+    });
+    for (sensors, mc) in record
+        .sensors
+        .iter_mut()
+        .zip((0..).map(|n: i64| 41_000 + 300 * n))
+    {
+        sensors.energy_uj = None;
+        sensors.power_uw = Some([("gpu".to_owned(), 350_000_000)].into());
+        sensors.gpu_temperature_mc = Some(mc);
+        sensors.gpu_throttle_reasons = Some(vec!["sw_power_cap".to_owned()]);
+    }
     for iteration in &mut record.iterations {
         iteration.active_bytes = 2_345_800_000;
         iteration.cache_bytes += 300_000_000;
@@ -984,14 +1074,40 @@ fn hostile() -> Record {
     start.model.adapters[0].name = text();
     start.model.config_sha256 = some();
     start.model.tokenizer_sha256 = some();
+    start.model.revision = some();
     start.data.name = text();
     start.data.sha256 = text();
     start.data.format = text();
     start.footprint_source = some();
+    start.mlx.metallib = Some(Metallib {
+        bytes: 1,
+        built_for: some(),
+        neural_accelerators: false,
+    });
+    start.machine.cpu_tiers = Some(vec![CpuTier {
+        name: some(),
+        physical_cores: 2,
+    }]);
+    start.machine.gpu_driver = some();
+    start.sampling = Some(Sampling {
+        interval_ns: 250_000_000,
+        rails: [(text(), text())].into(),
+    });
+    start.settled = Some(Settled {
+        waited_ns: 1,
+        unmet: vec![text()],
+        unread: vec![text()],
+        awake_by: some(),
+    });
     for state in &mut record.states {
         state.power_source = some();
         state.power_mode_name = some();
         state.energy_uj = Some([(text(), 1)].into());
+        state.cpu_governor = some();
+        state.gpu_throttle_reasons = Some(vec![text()]);
+    }
+    for sensors in &mut record.sensors {
+        sensors.energy_uj = Some([(text(), sensors.at_ns)].into());
     }
     record.generations[0].prompt = text();
     record.start.config.generation.prompts[0] = text();

@@ -3,9 +3,9 @@
 use metrics::comparison::MetricNoise;
 use metrics::engine::{self, Truth};
 use metrics::noise::Noise;
-use metrics::record::{Engine, Event, Member};
+use metrics::record::{Engine, Event, Member, Start};
 use metrics::sets::{Process, Set, Unmeasured};
-use metrics::store;
+use metrics::store::{self, Record};
 use report::{REPORT, Rendered, render_set};
 
 /// A set of interleaved runs, the last arm slower by this factor.
@@ -37,6 +37,10 @@ fn process(folder: &str, truth: &Truth, arm: &str, number: u32, repeat: u32) -> 
         unread: vec!["temperature".to_owned()],
         empty_caches: None,
     });
+    Process::of(folder, &record(start, truth, number.into())).unwrap()
+}
+
+fn record(start: Start, truth: &Truth, seed: u64) -> Record {
     let mut text = String::new();
     let mut add = |event: &Event| {
         text.push_str(&serde_json::to_string(event).unwrap());
@@ -44,8 +48,8 @@ fn process(folder: &str, truth: &Truth, arm: &str, number: u32, repeat: u32) -> 
         Ok(())
     };
     add(&Event::Start(Box::new(start))).unwrap();
-    engine::run(truth, number.into(), &mut add).unwrap();
-    Process::of(folder, &store::parse(&text).unwrap()).unwrap()
+    engine::run(truth, seed, &mut add).unwrap();
+    store::parse(&text).unwrap()
 }
 
 fn text(rendered: &Rendered) -> &str {
@@ -125,6 +129,30 @@ fn other_programs_stand_side_by_side_with_those_that_were_not_measured() {
     for absent in ["regressed.**", "| regressed | "] {
         let verdicts = report.split("## Appendix").next().unwrap();
         assert!(!verdicts.contains(absent), "`{absent}` in:\n{report}");
+    }
+}
+
+#[test]
+fn the_report_of_another_programs_run_is_called_its_own() {
+    let truth = Truth::steady(30);
+    let mut start = engine::start("run", truth.iterations);
+    start.engine = Some(Engine {
+        name: "other".to_owned(),
+        version: "2.0".to_owned(),
+        memory_source: "its own counter".to_owned(),
+        batches_sha256: "00".to_owned(),
+    });
+    start.mlx.version = "not used".to_owned();
+    let rendered = report::render(&record(start, &truth, 1)).unwrap();
+    let report = text(&rendered);
+    for needle in [
+        "**The work was done by other 2.0, and not by lfmark",
+        "counted by another counter: its own counter.**",
+        "In this run other 2.0 attached",
+        "to train them without MLX (synthetic back end)",
+        "| Program | other 2.0, ",
+    ] {
+        assert!(report.contains(needle), "no `{needle}` in:\n{report}");
     }
 }
 

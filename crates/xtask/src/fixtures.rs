@@ -1,10 +1,12 @@
 //! Golden fixtures and the embedded model, made by pinned Python.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::process::{command, loud, quiet, root, step};
 
-/// Creates the Python environment, then runs the three scripts of `fixtures/`.
+/// Creates the Python environment, then runs the scripts of `fixtures/`.
 ///
 /// # Errors
 /// Python, an install or a script failed; a script's own output is shown.
@@ -33,13 +35,22 @@ pub(crate) fn fixtures() -> Result<()> {
             .current_dir(&root),
         )
     })?;
-    for script in [
-        "fixtures/make_oracle.py",
-        "fixtures/make_embedded.py",
-        "fixtures/make_statistics.py",
-    ] {
+    let run = |python: &Path, script: &str| {
         println!("  {script}");
-        loud(command(&python, [script]).current_dir(&root))?;
+        loud(command(python, [script]).current_dir(&root))
+    };
+    run(&python, "fixtures/make_oracle.py")?;
+    let torch = root.join("native/peers/torch/bin/python");
+    match torch.is_file() {
+        true => run(&torch, "fixtures/make_transformers.py")?,
+        false => println!(
+            "  fixtures/make_transformers.py: left out; `cargo xtask peers torch` installs what \
+             it needs"
+        ),
     }
+    // The quantized models are conversions of the one that transformers saved.
+    run(&python, "fixtures/make_quantized.py")?;
+    run(&python, "fixtures/make_embedded.py")?;
+    run(&python, "fixtures/make_statistics.py")?;
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
-use metrics::{record, rules::Rules};
+use metrics::{machine::Reader, record, rules::Rules};
 use model::{
     data::{BatchOptions, Batches},
-    export, load,
-    load::EMBEDDED_DATA,
+    export,
+    load::{self, EMBEDDED_DATA},
     lora::Adapters,
     mlx::Session,
 };
@@ -20,6 +20,7 @@ use crate::{
     environment,
     exit::Failure,
     generation::{Prompt, tokenize},
+    loading,
     options::Options,
     output,
 };
@@ -63,7 +64,7 @@ pub(crate) fn run(args: ExportArgs, output: Output) -> Result<(), Failure> {
             dir.display()
         )));
     }
-    write(options, dir)?;
+    write(options, dir, output.quiet)?;
     output::print(&match output.json {
         true => json!({ "export": dir.display().to_string() }).to_string(),
         false => format!("settings    {}", dir.join(SETTINGS).display()),
@@ -71,11 +72,13 @@ pub(crate) fn run(args: ExportArgs, output: Output) -> Result<(), Failure> {
 }
 
 /// Writes the model and the data as files, then reads them as a run would and writes the rest.
-pub(crate) fn write(options: Options, dir: &Path) -> Result<(), Failure> {
+pub(crate) fn write(options: Options, dir: &Path, quiet: bool) -> Result<(), Failure> {
     let plan = options.clone().resolve()?;
     let (_session, device) = Session::start(plan.model.device())?;
     let dtype = plan.model.dtype(device);
-    export::write_model(plan.model.name(), dtype.mlx(), plan.seed, dir)?;
+    let place = loading::find(&plan.model, quiet, || false)?;
+    let how = loading::how(&plan.model, plan.quantize, device, plan.seed);
+    export::write_model(&place, how, dir)?;
     let path = dir.join("train.jsonl");
     match &plan.data {
         Some(data) => {
@@ -94,10 +97,16 @@ pub(crate) fn write(options: Options, dir: &Path) -> Result<(), Failure> {
         model: Some(dir.display().to_string()),
         data: Some(dir.join("train.jsonl")),
         dtype: Some(dtype),
+        // Done, and in the folder.
+        revision: None,
+        q_bits: None,
+        q_group_size: None,
         ..options
     };
     let plan = options.clone().resolve()?;
-    let loaded = load::load(plan.model.name(), dtype.mlx(), plan.seed)?;
+    let place = loading::find(&plan.model, quiet, || false)?;
+    let how = loading::how(&plan.model, plan.quantize, device, plan.seed);
+    let loaded = load::load(&place, how)?;
     let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
     let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
     adapters.save(&dir.join(run::ADAPTERS))?;
@@ -117,8 +126,9 @@ pub(crate) fn write(options: Options, dir: &Path) -> Result<(), Failure> {
         let text = text.clone();
         Ok(TokenizedPrompt { text, ids })
     });
+    let reader = Reader::for_gpu(environment::gpu_uuid()?.as_deref());
     let work = Work {
-        machine: environment::machine(&environment::mlx()?),
+        machine: environment::machine(&reader, &environment::mlx()?),
         config: run::config(&plan, &adapters, device, plan.compiles(device)),
         model: environment::model(&loaded, &adapters),
         data: run::data(&plan, &dataset, truncated),

@@ -1,6 +1,9 @@
 //! `lfmark generate`: text from a model, and how fast.
 
-use std::{path::Path, rc::Rc};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use metrics::{
     footprint::FootprintReader,
@@ -17,7 +20,7 @@ use crate::{
     cmd::run::ADAPTERS,
     exit::Failure,
     generation::{Generator, Prompt},
-    output,
+    loading, output,
 };
 
 pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Result<(), Failure> {
@@ -35,15 +38,13 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
         ));
     }
 
+    let scheme = args.model.scheme()?;
     let (_session, device) = Session::start(args.model.device())?;
-    let dtype = args.model.dtype(device);
-    let loaded = load::load(args.model.name(), dtype.mlx(), args.seed)?;
-    let adapters = |dir: &Path| {
-        // A run folder stands for the adapters inside it.
-        let inside = dir.join(ADAPTERS);
-        let dir = if inside.is_dir() { &inside } else { dir };
-        Adapters::load(loaded.model.shape(), dir).map(Rc::new)
-    };
+    let place = loading::find(&args.model, output.quiet, || false)?;
+    let how = loading::how(&args.model, scheme, device, args.seed);
+    let loaded = load::load(&place, how)?;
+    let adapters =
+        |dir: &Path| Adapters::load(loaded.model.shape(), &adapters_of(dir)).map(Rc::new);
     let mut generator = Generator {
         adapters: args.adapters.as_deref().map(adapters).transpose()?,
         loaded: &loaded,
@@ -84,6 +85,16 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
         ),
     );
     output::print(&generation.text)
+}
+
+/// A run folder stands for the adapters inside it.
+pub(crate) fn adapters_of(dir: &Path) -> PathBuf {
+    let inside = dir.join(ADAPTERS);
+    if inside.is_dir() {
+        inside
+    } else {
+        dir.to_owned()
+    }
 }
 
 fn as_json(generation: &Generation, summary: &GenerationSummary) -> serde_json::Value {

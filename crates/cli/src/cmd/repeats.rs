@@ -24,6 +24,7 @@ use metrics::{
     record::Member,
     sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
+    summary::summarize,
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
@@ -36,7 +37,7 @@ use crate::{
     args::{Output, Presentation, RunArgs},
     exit::Failure,
     options::{Options, Thresholds},
-    output,
+    output, settle,
 };
 
 /// Name of the only arm, where none is named.
@@ -76,6 +77,21 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             single::default_folder(model, "runs", single::started_unix_ms(&mut clock))
         }
     };
+    // Each process waits until the machine is as before the first, which this one waits for.
+    let _awake = match args.set.settle {
+        true => {
+            let allowed = args.set.allow_low_power;
+            let never = || false;
+            Some(settle::settle(
+                allowed,
+                cool_down_limit,
+                never,
+                clock,
+                output,
+            )?)
+        }
+        false => None,
+    };
     let plan = SetPlan {
         arms,
         repeats: args.set.repeats.unwrap_or(1),
@@ -101,7 +117,7 @@ pub(crate) fn run_set(
     output: Output,
     clock: SystemClock,
 ) -> Result<Option<Summary>, Failure> {
-    let SetPlan { dir, cold, .. } = plan;
+    let (dir, cold) = (plan.dir, plan.cold);
     let ending = measure(plan, output, clock, &mut |first| match &given {
         Some(noise) => noise
             .check(first)
@@ -169,12 +185,12 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Set>, Failure> {
 
 /// One of the things that are compared.
 pub(crate) struct Arm {
-    name: String,
-    /// The build of lfmark that it runs.
-    program: PathBuf,
+    pub(crate) name: String,
+    /// The build of lfmark, or the peer, that it runs.
+    pub(crate) program: PathBuf,
     /// Environment variables that are set for it.
-    environment: BTreeMap<String, String>,
-    settings: Options,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) settings: Options,
 }
 
 impl Arm {
@@ -204,7 +220,7 @@ impl Arm {
 
     /// An arm from its file: settings, which go before those of the command line, the program, and
     /// its environment.
-    fn read(path: &Path, others: &Options) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path, others: &Options) -> Result<Self, Failure> {
         let usage = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -249,7 +265,8 @@ fn checked(program: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-fn arms(files: &[PathBuf], others: &Options) -> Result<Vec<Arm>, Failure> {
+/// The arms of these files, which must have different names.
+pub(crate) fn arms(files: &[PathBuf], others: &Options) -> Result<Vec<Arm>, Failure> {
     let mut arms: Vec<Arm> = Vec::new();
     for file in files {
         let arm = Arm::read(file, others)?;
@@ -264,7 +281,7 @@ fn arms(files: &[PathBuf], others: &Options) -> Result<Vec<Arm>, Failure> {
     Ok(arms)
 }
 
-fn this_program() -> anyhow::Result<PathBuf> {
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
     env::current_exe().context("cannot find the file of this program")
 }
 
@@ -310,37 +327,90 @@ fn schedule(arms: usize, repeats: u32) -> Vec<(usize, u32)> {
 pub(crate) fn measure(
     plan: SetPlan,
     output: Output,
-    mut clock: SystemClock,
+    clock: SystemClock,
     check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
     prepare(plan.dir)?;
     let mut configs = Vec::new();
     for arm in &plan.arms {
-        configs.push(write_settings(arm, plan.dir)?);
+        configs.push(write_settings(&arm.name, &arm.settings, plan.dir)?);
     }
     if !plan.unmeasured.is_empty() {
         let path = plan.dir.join(UNMEASURED);
         fs::write(&path, Unmeasured::text(&plan.unmeasured))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let stop = Stop::on_ctrl_c()?;
     let schedule = schedule(plan.arms.len(), plan.repeats);
-    let total = schedule.len();
-    let digits = total.to_string().len().max(2);
+    let jobs = schedule.into_iter().map(|(arm, repeat)| Job {
+        arm: plan.arms[arm].name.clone(),
+        program: plan.arms[arm].program.clone(),
+        config: configs[arm].clone(),
+        variables: plan.arms[arm].environment.clone(),
+        repeat,
+    });
+    let jobs = Jobs {
+        dir: plan.dir,
+        jobs: jobs.collect(),
+        first_number: 1,
+        cool_down_limit: plan.cool_down_limit,
+        cold: plan.cold,
+        keep_going: false,
+    };
+    let mut unchecked = true;
+    start(jobs, output, clock, &mut |job, folder| {
+        if !std::mem::take(&mut unchecked) {
+            return Ok(());
+        }
+        let process = Process::of(&job.arm, &store::read(folder)?);
+        process.map_or(Ok(()), |process| check_first(&process))
+    })
+}
+
+/// One process to start.
+pub(crate) struct Job {
+    pub(crate) arm: String,
+    /// The build of lfmark, or the peer, that it runs.
+    pub(crate) program: PathBuf,
+    /// File of its settings.
+    pub(crate) config: PathBuf,
+    /// Set in its environment.
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) repeat: u32,
+}
+
+/// Processes to start one after another.
+pub(crate) struct Jobs<'a> {
+    /// Holds their folders.
+    pub(crate) dir: &'a Path,
+    pub(crate) jobs: Vec<Job>,
+    /// Place of the first one in the order of time.
+    pub(crate) first_number: u32,
+    pub(crate) cool_down_limit: Duration,
+    /// Whether each gets empty folders for the kernels it compiles.
+    pub(crate) cold: bool,
+    /// Whether the others are started after one that did not complete.
+    pub(crate) keep_going: bool,
+}
+
+/// Runs the processes. `on_complete` sees the folder of each complete one, and can refuse the rest.
+pub(crate) fn start(
+    plan: Jobs,
+    output: Output,
+    mut clock: SystemClock,
+    on_complete: &mut dyn FnMut(&Job, &Path) -> Result<(), Failure>,
+) -> Result<Ending, Failure> {
+    let stop = Stop::on_ctrl_c()?;
+    let total = plan.jobs.len();
+    let last = plan.first_number as usize + total - 1;
+    let digits = last.to_string().len().max(2);
     let set = set_name(plan.dir);
     let limit = plan.cool_down_limit;
     let mut sensors = Sensors::new(limit.min(Duration::from_secs(1)));
     let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
     let mut before = None;
-    let mut unchecked = true;
-    for (index, (arm, repeat)) in schedule.into_iter().enumerate() {
-        let number = index + 1;
-        let Arm {
-            name,
-            program,
-            environment,
-            ..
-        } = &plan.arms[arm];
+    let mut failed = Vec::new();
+    for (index, job) in plan.jobs.iter().enumerate() {
+        let number = plan.first_number + index as u32;
         let mut silent = output.quiet;
         let waited = readiness::wait(
             before,
@@ -361,23 +431,22 @@ pub(crate) fn measure(
         if stop.asked() {
             return Ok(interrupted(index));
         }
-        output::message(
-            output.quiet,
-            &format!("run {number} of {total}, arm {name}"),
-        );
-        let folder = plan.dir.join(format!("{number:0digits$}-{name}"));
+        let Job { arm, repeat, .. } = job;
+        let place = index + 1;
+        output::message(output.quiet, &format!("run {place} of {total}, arm {arm}"));
+        let folder = plan.dir.join(format!("{number:0digits$}-{arm}"));
         let member = Member {
             set: set.clone(),
-            arm: name.clone(),
-            number: number as u32,
-            repeat,
+            arm: arm.clone(),
+            number,
+            repeat: *repeat,
             waited_ns: waited.ns,
             unread: waited.readings.unread(),
             unmet: waited.unmet,
             empty_caches: plan.cold.then(|| CACHES.map(str::to_owned).into()),
         };
-        let mut command = Command::new(program);
-        command.envs(environment);
+        let mut command = Command::new(&job.program);
+        command.envs(&job.variables);
         // Kept until the process has ended.
         let caches = plan.cold.then(empty_caches).transpose()?;
         if let Some(caches) = &caches {
@@ -385,7 +454,7 @@ pub(crate) fn measure(
         }
         command
             .args(["run", "--config"])
-            .arg(&configs[arm])
+            .arg(&job.config)
             .arg("--output")
             .arg(&folder)
             .arg("--member")
@@ -397,22 +466,32 @@ pub(crate) fn measure(
         if stop.asked() {
             return Ok(interrupted(index));
         }
-        if !succeeded {
+        if succeeded {
+            // Other programs write no report, and that of the set links to it.
+            if !folder.join(report::REPORT).exists() {
+                let record = store::read(&folder)?;
+                let presentation = Presentation::default();
+                output::write_report(&record, &summarize(&record), &presentation, &folder)?;
+            }
+            on_complete(job, &folder)?;
+        } else if plan.keep_going {
+            failed.push(arm.as_str());
+        } else {
             return Ok(Ending::Early(format!(
-                "run {number} of {total} (arm {name}) did not complete, and the set ends with it; \
+                "run {place} of {total} (arm {arm}) did not complete, and the set ends with it; \
                  what it recorded is in {}",
                 folder.display()
             )));
         }
-        if unchecked {
-            unchecked = false;
-            let record = store::read(&folder)?;
-            if let Some(process) = Process::of(name, &record) {
-                check_first(&process)?;
-            }
-        }
     }
-    Ok(Ending::Complete)
+    Ok(match failed.is_empty() {
+        true => Ending::Complete,
+        false => Ending::Early(format!(
+            "{} of {total} runs did not complete: {}",
+            failed.len(),
+            failed.join(", ")
+        )),
+    })
 }
 
 /// A folder with an empty one in it for each of [`CACHES`], which goes when it is dropped.
@@ -426,7 +505,7 @@ fn empty_caches() -> anyhow::Result<TempDir> {
 }
 
 /// Creates the folder of a set, which must hold nothing yet.
-fn prepare(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn prepare(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let mut entries =
         fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -438,11 +517,16 @@ fn prepare(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// File of the settings that an arm's processes are started with.
+pub(crate) fn settings_file(arm: &str, dir: &Path) -> PathBuf {
+    dir.join(ARMS).join(format!("{arm}.toml"))
+}
+
 /// Writes what an arm's processes are started with.
-fn write_settings(arm: &Arm, dir: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn write_settings(arm: &str, settings: &Options, dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = settings_file(arm, dir);
     let dir = dir.join(ARMS);
-    let path = dir.join(format!("{}.toml", arm.name));
-    let text = toml::to_string(&arm.settings).context("cannot write settings as TOML")?;
+    let text = toml::to_string(settings).context("cannot write settings as TOML")?;
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&path, text))
         .with_context(|| format!("cannot write {}", path.display()))?;

@@ -3,18 +3,29 @@
 use metrics::{
     sets, store,
     summary::{summarize, summarize_with},
+    sweep,
 };
 
 use crate::{
     args::{Output, ReportArgs},
-    cmd::repeats,
+    cmd::{self, repeats},
     exit::Failure,
     output,
 };
 
 pub(crate) fn run(args: &ReportArgs, output: Output) -> Result<(), Failure> {
+    let to = args.output.as_deref().unwrap_or(&args.run);
+    if sweep::is_sweep(&args.run) {
+        if args.rules.is_some() {
+            return Err(Failure::Usage(
+                "--rules is for the report of a run or a set; a sweep is judged by the thresholds \
+                 its runs were recorded with"
+                    .to_owned(),
+            ));
+        }
+        return cmd::sweep::report(&args.run, to, &args.presentation, output);
+    }
     if sets::is_set(&args.run) {
-        let to = args.output.as_deref().unwrap_or(&args.run);
         let rules = args.rules.as_ref();
         return repeats::report(&args.run, to, rules, &args.presentation, output).map(drop);
     }

@@ -14,11 +14,8 @@ use anyhow::Context;
 use metrics::{
     bandwidth,
     footprint::FootprintReader,
-    machine,
     measure::{self, Clock, Outcome, SystemClock},
-    record::{
-        self, Copies, End, Event, Finish, MachineState, Member, Phase, PhaseKind, Start, Status,
-    },
+    record::{self, Copies, End, Event, Finish, Member, Phase, PhaseKind, Settled, Start, Status},
     store::{self, Writer},
     summary::summarize,
 };
@@ -37,9 +34,12 @@ use crate::{
     environment,
     exit::Failure,
     generation::{Generator, Prompt},
+    loading,
     options::Plan,
     output,
     progress::Progress,
+    settle,
+    telemetry::Telemetry,
     workload::Training,
 };
 
@@ -61,14 +61,34 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     }
     let plan = args.options.with_file(args.config.as_deref())?.resolve()?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
-    let member = args.set.member;
+    let member = args.set.member.clone();
     if member.is_some() {
         stop_when_stdin_ends();
     }
+    let started_unix_ms = started_unix_ms(&mut clock);
+    // Waited for before MLX starts, so that nothing of this process is in the machine's way.
+    let mut pauses = Vec::new();
+    let mut settled = None;
+    let mut awake = None;
+    if args.set.settle {
+        let start_ns = clock.now_ns();
+        let limit = args.set.cool_down_limit();
+        let allowed = args.set.allow_low_power;
+        let (waited, held) = settle::settle(allowed, limit, stopped, clock, output)?;
+        pauses.push(Phase {
+            phase: PhaseKind::Idle,
+            start_ns,
+            wall_ns: clock.now_ns() - start_ns,
+        });
+        settled = Some(waited);
+        awake = Some(held);
+    }
     let origin = Origin {
-        started_unix_ms: started_unix_ms(&mut clock),
+        started_unix_ms,
         launch_ns: launch_ns(&mut clock),
         member,
+        settled,
+        pauses,
     };
     // The first thing to start and the last to end: its end waits for pending work.
     let (_session, device) = Session::start(plan.model.device())?;
@@ -99,6 +119,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             Ending::Failed(format!("{error:#}"))
         }
     };
+    drop(awake);
     let reported = report(&dir, &args.presentation, output);
     match (ending, reported) {
         (Ending::Complete, reported) => reported,
@@ -145,6 +166,7 @@ struct Run<'a> {
     training: Option<Training>,
     writer: Writer,
     footprint: FootprintReader,
+    telemetry: Telemetry,
     clock: SystemClock,
     progress: Progress,
 }
@@ -160,10 +182,31 @@ impl<'a> Run<'a> {
         progress: Progress,
         output: Output,
     ) -> anyhow::Result<Self> {
+        let Origin {
+            started_unix_ms,
+            launch_ns,
+            member,
+            settled,
+            mut pauses,
+        } = origin;
+        let mlx = environment::mlx()?;
+        let mut telemetry = Telemetry::start(&mlx, environment::gpu_uuid()?, clock);
+        // Before anything is on the device.
+        progress.phase("measuring the idle machine");
+        pauses.extend(telemetry.idle(plan.idle(member.is_some()), stopped));
+        let fetch_ns = clock.now_ns();
+        let place = loading::find(&plan.model, output.quiet, stopped)?;
+        if place.revision.is_some() {
+            pauses.push(Phase {
+                phase: PhaseKind::Fetch,
+                start_ns: fetch_ns,
+                wall_ns: clock.now_ns() - fetch_ns,
+            });
+        }
         progress.phase("loading the model");
         let footprint = FootprintReader::new();
-        let dtype = plan.model.dtype(device);
-        let loaded = Rc::new(load::load(plan.model.name(), dtype.mlx(), plan.seed)?);
+        let how = loading::how(&plan.model, plan.quantize, device, plan.seed);
+        let loaded = Rc::new(load::load(&place, how)?);
         let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
@@ -183,8 +226,7 @@ impl<'a> Run<'a> {
             plan.seed,
             options,
         )?;
-        let mlx = environment::mlx()?;
-        let machine = environment::machine(&mlx);
+        let machine = environment::machine(telemetry.reader(), &mlx);
         let setup_ns = clock.now_ns();
 
         let (dataset, truncated) = read_data(plan, &loaded)?;
@@ -206,7 +248,7 @@ impl<'a> Run<'a> {
         let start = Start {
             schema: record::SCHEMA,
             run_id: name.into_owned(),
-            started_unix_ms: origin.started_unix_ms,
+            started_unix_ms,
             lfmark: environment::build(),
             mlx,
             machine,
@@ -215,21 +257,22 @@ impl<'a> Run<'a> {
             data: data(plan, &dataset, truncated),
             footprint_source: footprint.source().map(str::to_owned),
             rules: Some(plan.rules),
-            member: origin.member,
+            member,
             engine: None,
-            launch_ns: origin.launch_ns,
+            launch_ns,
+            sampling: telemetry.sampling().cloned(),
+            settled,
         };
         let mut writer = Writer::create(dir, &start)?;
-        for (phase, start_ns, wall_ns) in [
-            (PhaseKind::Setup, 0, setup_ns),
-            (PhaseKind::Data, setup_ns, data_ns),
-        ] {
-            writer.append(&Event::Phase(Phase {
-                phase,
-                start_ns,
-                wall_ns,
-            }))?;
+        let data_phase = Phase {
+            phase: PhaseKind::Data,
+            start_ns: setup_ns,
+            wall_ns: data_ns,
+        };
+        for phase in around(&pauses, setup_ns).into_iter().chain([data_phase]) {
+            writer.append(&Event::Phase(phase))?;
         }
+        telemetry.drain(&mut writer)?;
         Ok(Self {
             plan,
             config,
@@ -237,6 +280,7 @@ impl<'a> Run<'a> {
             training: Some(Training { trainer, batches }),
             writer,
             footprint,
+            telemetry,
             clock,
             progress,
         })
@@ -317,8 +361,12 @@ impl<'a> Run<'a> {
             windows: self.plan.windows.clone(),
         };
         let (writer, progress) = (&mut self.writer, &mut self.progress);
+        let telemetry = &mut self.telemetry;
         let mut on_iteration = |iteration: &record::Iteration| {
             writer.append(&Event::Iteration(*iteration))?;
+            telemetry.drain(writer)?;
+            let number = iteration.iteration;
+            telemetry.state_of_window(writer, &plan.windows, number, plan.iterations)?;
             progress.iteration(iteration);
             Ok(())
         };
@@ -363,6 +411,7 @@ impl<'a> Run<'a> {
             let generation = generator.generate(prompt, &mut self.footprint)?;
             let finish = generation.finish;
             self.writer.append(&Event::Generation(generation))?;
+            self.telemetry.drain(&mut self.writer)?;
             if finish == Finish::Interrupted {
                 let number = index + 1;
                 return Ok(Ending::Interrupted(format!(
@@ -386,6 +435,7 @@ impl<'a> Run<'a> {
             _ => Ok(None),
         };
         let recorded = copied.and_then(|copies| self.state(copies)).and_then(|()| {
+            self.telemetry.finish(&mut self.writer)?;
             self.writer.append(&Event::End(End {
                 status,
                 reason,
@@ -402,11 +452,7 @@ impl<'a> Run<'a> {
 
     /// Records the machine's state of this moment.
     fn state(&mut self, copies: Option<Copies>) -> anyhow::Result<()> {
-        let state = MachineState {
-            copies,
-            ..machine::state(self.clock.now_ns(), &mut self.footprint)
-        };
-        Ok(self.writer.append(&Event::MachineState(state))?)
+        Ok(self.telemetry.state(&mut self.writer, copies)?)
     }
 
     /// Measures the memory's bandwidth, after everything else so that it is in nobody's way.
@@ -537,6 +583,26 @@ struct Origin {
     started_unix_ms: u64,
     launch_ns: Option<u64>,
     member: Option<Member>,
+    settled: Option<Settled>,
+    /// Waits before it, in the order of time.
+    pauses: Vec<Phase>,
+}
+
+/// The pauses, and as set-up what lies around them up to its end.
+fn around(pauses: &[Phase], setup_end_ns: u64) -> Vec<Phase> {
+    let setup = |start_ns: u64, end_ns: u64| Phase {
+        phase: PhaseKind::Setup,
+        start_ns,
+        wall_ns: end_ns.saturating_sub(start_ns),
+    };
+    let mut phases = Vec::new();
+    let mut begin = 0;
+    for pause in pauses {
+        phases.extend([setup(begin, pause.start_ns), *pause]);
+        begin = pause.start_ns + pause.wall_ns;
+    }
+    phases.push(setup(begin, setup_end_ns));
+    phases
 }
 
 /// Wall-clock time at process start, from where the record's times count.

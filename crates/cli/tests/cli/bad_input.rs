@@ -54,7 +54,10 @@ fn settings_that_do_not_suit_the_model_are_refused() {
     check(
         "--model nope",
         1,
-        &["nope is neither a folder with a config.json", "lfm2-1.2b"],
+        &[
+            "`nope` is neither a folder, nor one of `embedded`",
+            "lfm2-1.2b",
+        ],
     );
     check("--lora-layers 9", 2, &["9 LoRA layers", "the model has 8"]);
     check(
@@ -158,7 +161,7 @@ fn a_config_that_cannot_be_used_is_refused() {
     let missing = Value::Null;
     check_model(
         |model| fs::remove_file(model.join("config.json")).unwrap(),
-        &["model is neither a folder with a config.json"],
+        &["model is not a folder with a config.json"],
     );
     check_model(
         |model| fs::write(model.join("config.json"), "{").unwrap(),

@@ -4,9 +4,12 @@
 mod audit;
 mod bad_input;
 mod browser;
+mod doctor;
 mod failing_disk;
 mod formats;
 mod generate;
+mod hub;
+mod mlx_lm;
 mod models;
 mod peers;
 mod regress;
@@ -15,3 +18,4 @@ mod run;
 mod selftest;
 mod sets;
 mod support;
+mod sweep;

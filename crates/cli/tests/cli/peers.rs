@@ -92,7 +92,7 @@ fn exported_work_is_not_overwritten() {
 }
 
 /// Says on the terminal that a test could not run, since the output of a passed one is not shown.
-fn skip(test: &str, why: &str) {
+pub(crate) fn skip(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
 }
 
@@ -173,6 +173,7 @@ fn arms_whose_losses_differ_are_not_measured() {
     folder.write("peers/lfmark.toml", "");
     folder.write("peers/other.toml", "learning-rate = 1e-2");
     folder.write("peers/smaller.toml", "lora-rank = 8");
+    folder.write("peers/quarter.toml", "learning-rate = 1.25e-3");
     let check = |arm: &str, problem: &str| {
         folder.check_error(&format!("{VERSUS} --arms lfmark,{arm}"), 6, &[problem]);
         assert!(!folder.exists("out/runs"));
@@ -180,6 +181,10 @@ fn arms_whose_losses_differ_are_not_measured() {
     };
     check("other", "their losses differ by at most");
     check("smaller", "not the same work: ");
+    check(
+        "quarter --device cpu --dtype bf16",
+        "relative (tolerance 1.6e-2)",
+    );
     folder.check_error(
         &format!("{VERSUS} --arms lfmark"),
         2,
@@ -192,7 +197,7 @@ fn arms_whose_losses_differ_are_not_measured() {
     );
 }
 
-/// mlx-lm's own trainer gives lfmark's losses, within the tolerance of `versus`: 1e-3 in f32.
+/// mlx-lm's own trainer gives lfmark's losses, within the tolerance of `versus`.
 #[test]
 fn mlx_lm_does_the_same_work() {
     let peer = repository("native/peers/mlx-lm/peer");
@@ -209,11 +214,23 @@ fn mlx_lm_does_the_same_work() {
         "peers/mlx-lm.toml",
         format!("program = \"{}\"", peer.display()),
     );
-    let finished = folder.ok(&format!(
-        "{VERSUS} --arms lfmark,mlx-lm --device cpu --dtype f32"
-    ));
-    assert!(
-        finished.stderr.contains("mlx-lm and lfmark: same work"),
-        "{finished:?}"
-    );
+    for dtype in ["f32", "bf16"] {
+        let finished = folder.ok(&format!(
+            "{VERSUS} --arms lfmark,mlx-lm --device cpu --dtype {dtype}"
+        ));
+        assert!(
+            finished.stderr.contains("mlx-lm and lfmark: same work"),
+            "{finished:?}"
+        );
+        let report = folder.read("out/runs/report.md");
+        for part in [
+            "**mlx-lm against lfmark: different programs.**",
+            &format!("| Precision | {dtype} | {dtype} |"),
+        ] {
+            assert!(report.contains(part), "no `{part}` in:\n{report}");
+        }
+        let alone = folder.read("out/runs/02-mlx-lm/report.md");
+        assert!(alone.contains("**The work was done by mlx-lm "), "{alone}");
+        fs::remove_dir_all(folder.path("out")).unwrap();
+    }
 }

@@ -41,7 +41,7 @@ fn findings_are_one_json_object() {
     let named = |name: &str| plants.iter().find(|plant| plant["name"] == name).unwrap();
     assert_eq!(
         named("nothing")["got"],
-        serde_json::json!(["steady", "flat"])
+        serde_json::json!(["steady", "flat", "unmarked"])
     );
     assert_eq!(named("slower")["got"], serde_json::json!(["regressed"]));
     assert_eq!(named("one-run")["got"], serde_json::json!(["inconclusive"]));

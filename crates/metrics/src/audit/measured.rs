@@ -51,8 +51,15 @@ fn model(record: &Record) -> Vec<Check> {
         });
         !(last && target)
     });
-    let weight_bytes = bytes_per_parameter(&config.dtype)
-        .map(|bytes| Interval::exact(bytes * model.parameters as f64));
+    let weight_bytes = bytes_per_parameter(&config.dtype).map(|bytes| {
+        let packed = model.quantization.iter().flat_map(|it| &it.packed);
+        let saved = packed.map(|it| {
+            // A scale and a bias for every group.
+            let each = f64::from(it.bits) / 8.0 + 2.0 * bytes / f64::from(it.group_size);
+            it.parameters as f64 * (bytes - each)
+        });
+        Interval::exact(bytes * model.parameters as f64 - saved.sum::<f64>())
+    });
     vec![
         checks::TRAINABLE_PARAMETERS.check(
             "trainable-parameters",
@@ -475,7 +482,7 @@ const ADAPTED_MODULES: Formula = Formula {
 };
 
 const WEIGHT_BYTES: Formula = Formula {
-    formula: "parameters x bytes of their type = bytes of the weights",
+    formula: "parameters x bytes of their type, or of their packing = bytes of the weights",
     relation: Relation::Equal,
     unit: Unit::Bytes,
     pass: "The weights take what their number and type need.",

@@ -37,6 +37,7 @@ fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         iterations: iterations.collect(),
         generations: vec![generation(2_000, &[100, 300]), generation(4_000, &[200])],
         states: vec![state(1), state(2)],
+        sensors: Vec::new(),
         end: Some(End {
             status: Status::Complete,
             reason: None,
@@ -69,6 +70,20 @@ fn two_arms(repeats: u32, factor: f64, alter: impl Fn(u32, &mut Record)) -> Set 
 }
 
 fn as_is(_: u32, _: &mut Record) {}
+
+#[test]
+fn what_an_earlier_build_did_not_read_is_no_other_machine() {
+    let set = two_arms(3, 1.0, |number, record| {
+        record.start.machine.gpu_driver = (number % 2 == 0).then(|| "580.1".to_owned());
+    });
+    let verdict = compared(&set, None).comparison.verdict;
+    assert!(!matches!(verdict, Verdict::Void { .. }), "{verdict:?}");
+    let set = two_arms(3, 1.0, |number, record| {
+        record.start.machine.gpu_driver = Some(format!("580.{}", number % 2));
+    });
+    let verdict = compared(&set, None).comparison.verdict;
+    assert!(matches!(verdict, Verdict::Void { .. }), "{verdict:?}");
+}
 
 /// The only comparison of a set.
 fn compared(set: &Set, noise: Option<&Noise>) -> ArmComparison {
@@ -463,6 +478,10 @@ fn a_changed_machine_makes_the_numbers_void() {
     check(
         |record| record.iterations[7].swap_bytes = Some(100_000_000),
         "swap in use grew by 100 MB in 04-a",
+    );
+    check(
+        |record| record.states[1].gpu_throttle_reasons = Some(vec!["hw_slowdown".to_owned()]),
+        "the GPU lowered its clock (hw_slowdown) in 04-a",
     );
     check(
         |record| record.start.machine.cpu = Some("another".to_owned()),

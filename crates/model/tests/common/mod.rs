@@ -34,7 +34,10 @@ pub(crate) fn fixtures() -> PathBuf {
 
 impl Oracle {
     pub(crate) fn open(name: &str) -> Self {
-        let dir = fixtures().join("oracle").join(name);
+        Self::at(fixtures().join("oracle").join(name))
+    }
+
+    pub(crate) fn at(dir: PathBuf) -> Self {
         // The reference values are whatever the oracle wrote, so the lenient loader is right here.
         let golden = Array::load_safetensors(dir.join("golden.safetensors")).unwrap();
         Self { dir, golden }

@@ -4,11 +4,12 @@ use std::iter;
 
 use metrics::performance::{Figure, Ratio};
 use metrics::record::Start;
-use metrics::sets::{Arm, ArmComparison, MetricKind, Set, Summary};
+use metrics::sets::{Arm, ArmComparison, MetricKind, Process, Set, Summary};
 
 use super::{NONE, or_none, percent};
 use crate::markdown::{Align, escape, table};
 use crate::units::{self, NOT_MEASURED};
+use crate::view::{memory_counter, program, uses_mlx};
 
 /// A figure as a reader calls it.
 pub fn figure(figure: Figure) -> String {
@@ -106,7 +107,7 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
     }
     rows.extend([
         row("Peak memory is counted by".to_owned(), &|_, start| {
-            escape(super::counter(start))
+            escape(memory_counter(start))
         }),
         row(
             "CV of the step time between processes".to_owned(),
@@ -139,16 +140,10 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
     Some(super::table_of(&head, &rows))
 }
 
-/// The program that did the work, with its version.
-pub(super) fn program(start: &Start) -> String {
-    let (name, version) = start.program();
-    format!("{} {}", escape(name), escape(version))
-}
-
 /// The programs of all arms, each with its library, in the order of the arms.
-pub(super) fn programs(set: &Set) -> String {
+pub(super) fn programs(processes: &[&Process]) -> String {
     let mut programs: Vec<String> = Vec::new();
-    for process in &set.processes {
+    for process in processes {
         let start = &process.start;
         let text = format!("{} with {}", program(start), library(start));
         if !programs.contains(&text) {
@@ -159,10 +154,12 @@ pub(super) fn programs(set: &Set) -> String {
 }
 
 fn library(start: &Start) -> String {
-    let back_end = escape(&start.mlx.backend);
-    match start.mlx.version.as_str() {
-        "not used" => format!("no MLX ({back_end})"),
-        version => format!("MLX {} ({back_end})", escape(version)),
+    let mlx = &start.mlx;
+    let parts = iter::once(&mlx.backend).chain(&mlx.blas);
+    let parts: Vec<String> = parts.map(|part| escape(part)).collect();
+    match uses_mlx(start) {
+        true => format!("MLX {} ({})", escape(&mlx.version), parts.join(", ")),
+        false => format!("no MLX ({})", parts.join(", ")),
     }
 }
 

@@ -53,11 +53,13 @@ pub(super) fn budget(budget: &Budget) -> BudgetView {
 fn budget_parts(budget: &Budget) -> Vec<(&'static str, Option<i128>)> {
     let parts = budget.parts.iter().map(|share| {
         let name = match share.part {
+            Part::Fetch => "Fetching",
             Part::Setup => "Set-up",
             Part::Data => "Data",
             Part::Compile => "Compilation",
             Part::Step => "Steps",
             Part::Saving => "Saving",
+            Part::Idle => "Waiting",
             Part::WarmUp => "Warm-up",
             Part::Generation => "Generation",
         };

@@ -83,7 +83,7 @@ pub(super) fn comparison(record: &Record, summary: &Summary) -> Comparison {
         ),
         (
             "Power",
-            power(&record.states),
+            power(&record.states, summary),
             field("machine_state.energy_uj"),
         ),
         (
@@ -129,9 +129,32 @@ fn transfer(record: &Record) -> String {
     }
 }
 
-/// Energy is read before compilation and at the end, so it is that of all work in between and of
-/// no token.
-fn power(states: &[MachineState]) -> String {
+/// Energy of an iteration and of a token, by rail. Where nothing was sampled, the counters of the
+/// machine's states: they are read before compilation and at the end, so what they rose by is the
+/// energy of all work in between and of no token.
+fn power(states: &[MachineState], summary: &Summary) -> String {
+    let rails = summary.energy.iter().flat_map(|energy| &energy.rails);
+    let measured: Vec<String> = rails
+        .filter_map(|rail| {
+            let joules = |joules: Option<metrics::energy::Joules>, of: &str| {
+                let joules = joules?.whole;
+                Some(format!("{} J {of}", units::significant(joules, 4)))
+            };
+            let iteration = rail.training.and_then(|it| it.per_iteration);
+            let token = rail.generation.and_then(|it| it.per_generated_token);
+            let figures: Vec<String> = [
+                joules(iteration, "an iteration"),
+                joules(token, "a generated token"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            (!figures.is_empty()).then(|| format!("{}: {}", escape(&rail.name), figures.join(", ")))
+        })
+        .collect();
+    if !measured.is_empty() {
+        return measured.join("; ");
+    }
     let mut readings = states.iter().filter_map(|state| state.energy_uj.as_ref());
     let (Some(first), Some(last)) = (readings.next(), readings.next_back()) else {
         return format!("joules per token: {NOT_MEASURED}");

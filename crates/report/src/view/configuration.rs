@@ -90,8 +90,12 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
         ),
         (
             "Base weights",
-            weights(&model.weights).source,
-            field("start.model.weights"),
+            weights(model).source,
+            fields(&[
+                "start.model.weights",
+                "start.model.revision",
+                "start.model.quantization",
+            ]),
         ),
         (
             "Base weights in memory",

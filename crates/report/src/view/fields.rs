@@ -33,7 +33,7 @@ pub(super) fn appendix() -> String {
     sections.join("\n\n")
 }
 
-const EVENTS: [(&str, &str); 6] = [
+const EVENTS: [(&str, &str); 7] = [
     ("start", "The first line of the record."),
     (
         "phase",
@@ -45,6 +45,7 @@ const EVENTS: [(&str, &str); 6] = [
         "machine_state",
         "One line for every reading of the machine's state.",
     ),
+    ("sensors", "One line for every sample of the sensors."),
     ("end", "The last line of a run that ended in order."),
 ];
 
@@ -97,6 +98,11 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "start.mlx.variables",
         "environment variables that told MLX how to run",
     ),
+    (
+        "start.mlx.metallib",
+        "Metal's kernels: size, the macOS they are built for, whether any are for neural \
+         accelerators",
+    ),
     ("start.machine.os", "operating system"),
     ("start.machine.os_version", "its version"),
     ("start.machine.kernel", "version of the kernel"),
@@ -109,6 +115,21 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ("start.machine.model_id", "Apple's identifier of the model"),
     ("start.machine.gpu", "GPU that MLX runs on"),
     ("start.machine.gpu_cores", "its cores"),
+    ("start.machine.cpu_tiers", "kinds of CPU cores"),
+    (
+        "start.machine.gpu_wired_limit_bytes",
+        "limit of GPU memory that was set by hand",
+    ),
+    ("start.machine.gpu_driver", "version of the GPU's driver"),
+    (
+        "start.machine.gpu_power_limit_uw",
+        "limit of the GPU's power, in microwatts",
+    ),
+    ("start.machine.gpu_max_clock_hz", "highest clock of the GPU"),
+    (
+        "start.machine.cgroup",
+        "limits of the control group: memory in bytes, CPU time in thousandths of a CPU",
+    ),
     (
         "start.machine.virtual_machine",
         "whether the system runs in a virtual machine",
@@ -153,8 +174,13 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "start.config.generation",
         "prompts, their checks, and how tokens are chosen",
     ),
-    ("start.model.name", "preset or name of a folder"),
+    (
+        "start.model.name",
+        "preset, name of a folder, or id on the hub",
+    ),
     ("start.model.weights", "where the base weights came from"),
+    ("start.model.revision", "commit of the hub's files"),
+    ("start.model.quantization", "how matrices are packed"),
     (
         "start.model.layers",
         "layers; the attention layers, sizes and vocabulary are beside it",
@@ -178,8 +204,17 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "where the process footprint is read from",
     ),
     ("start.rules", "thresholds of the verdicts"),
+    (
+        "start.sampling",
+        "interval of the sensors, and what each rail is read from",
+    ),
+    (
+        "start.settled",
+        "how the run waited for the machine before it began",
+    ),
     ("phase.phase", "which stretch it is"),
     ("phase.wall_ns", "how long it took, in nanoseconds"),
+    ("iteration.iteration", "its number, from 1"),
     (
         "iteration.start_ns",
         "when its data part began, in nanoseconds since the process did",
@@ -241,6 +276,30 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "machine_state.power_mode",
         "energy mode of the operating system",
     ),
+    (
+        "machine_state.low_power_mode",
+        "whether macOS's Low Power Mode is on",
+    ),
+    (
+        "machine_state.cpu_governor",
+        "what decides the clock of the CPUs",
+    ),
+    (
+        "machine_state.cpu_steal_ms",
+        "CPU time that other guests had, in milliseconds; the whole is `cpu_total_ms`",
+    ),
+    (
+        "machine_state.cgroup_throttled_us",
+        "time for which the control group's limit held the process back, in microseconds",
+    ),
+    (
+        "machine_state.gpu_memory_clock_hz",
+        "clock of the GPU's memory",
+    ),
+    (
+        "machine_state.gpu_throttle_reasons",
+        "why the GPU's clock is below its highest",
+    ),
     ("machine_state.swap_used_bytes", "swap in use"),
     ("machine_state.footprint_bytes", "memory of the process"),
     ("machine_state.gpu_clock_hz", "clock of the GPU"),
@@ -259,6 +318,19 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "machine_state.energy_uj",
         "energy counters by rail, in microjoules",
+    ),
+    ("sensors.power_uw", "power by rail, in microwatts"),
+    (
+        "sensors.energy_uj",
+        "energy counters by rail, in microjoules",
+    ),
+    (
+        "sensors.gpu_temperature_mc",
+        "temperature of the GPU in thousandths of a degree",
+    ),
+    (
+        "sensors.cpu_temperature_mc",
+        "temperature of the CPU in thousandths of a degree",
     ),
     ("end.status", "how the run ended"),
     ("end.wall_ns", "wall time of the process, in nanoseconds"),

@@ -3,7 +3,7 @@
 use metrics::leak::Verdict::{CannotTell, Flat};
 use metrics::leak::mib_per_thousand;
 use metrics::quality::Quality;
-use metrics::record::{MachineState, PhaseKind};
+use metrics::record::{MachineState, PhaseKind, Sensors};
 use metrics::steadiness;
 use metrics::store::Record;
 use metrics::summary::Summary;
@@ -50,19 +50,29 @@ pub(super) fn limits(record: &Record, summary: &Summary) -> Limits {
     const SHORT_PROMPT: u32 = 128;
     let start = &record.start;
     let read = |value: fn(&MachineState) -> bool| record.states.iter().any(value);
+    let sampled = |value: fn(&Sensors) -> bool| record.sensors.iter().any(value);
     let sensors = [
         (
             "energy",
-            read(|s| s.energy_uj.as_ref().is_some_and(|rails| !rails.is_empty())),
+            summary.energy.is_some()
+                || read(|s| s.energy_uj.as_ref().is_some_and(|rails| !rails.is_empty())),
         ),
         ("thermal state", read(|s| s.thermal_state.is_some())),
         ("power source", read(|s| s.power_source.is_some())),
         (
             "energy mode",
-            read(|s| s.power_mode.is_some() || s.power_mode_name.is_some()),
+            read(|s| {
+                s.power_mode.is_some() || s.power_mode_name.is_some() || s.low_power_mode.is_some()
+            }),
         ),
-        ("GPU clock", read(|s| s.gpu_clock_hz.is_some())),
-        ("GPU temperature", read(|s| s.gpu_temperature_mc.is_some())),
+        (
+            "GPU clock",
+            read(|s| s.gpu_clock_hz.is_some()) || sampled(|s| s.gpu_clock_hz.is_some()),
+        ),
+        (
+            "GPU temperature",
+            read(|s| s.gpu_temperature_mc.is_some()) || sampled(|s| s.gpu_temperature_mc.is_some()),
+        ),
         (
             "swap",
             summary.memory.swap.is_some() || read(|s| s.swap_used_bytes.is_some()),

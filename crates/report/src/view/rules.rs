@@ -19,7 +19,7 @@ pub(super) struct RulesView {
 }
 
 /// The groups of rules that judge a single run.
-const WITHIN_A_RUN: [Group; 2] = [Group::Steadiness, Group::Leak];
+const WITHIN_A_RUN: [Group; 3] = [Group::Steadiness, Group::Leak, Group::Validity];
 
 /// The table, with the thresholds that this report used.
 pub(super) fn rules(record: &Record, summary: &Summary) -> RulesView {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metrics::record::MachineState;
+use metrics::metallib::{NeuralAccelerators, neural_accelerators};
+use metrics::record::{Cgroup, CpuTier, MachineState, Metallib};
 use metrics::store::Record;
+use serde::Serialize;
 
 use super::fields::{field, fields};
 use super::{Shown, facts};
@@ -59,6 +61,38 @@ pub(super) fn system(record: &Record) -> String {
             "GPU cores",
             number(machine.gpu_cores),
             field("start.machine.gpu_cores"),
+        ),
+        (
+            "CPU cores by kind",
+            machine.cpu_tiers.as_deref().shown(tiers),
+            field("start.machine.cpu_tiers"),
+        ),
+        (
+            "Limit of GPU memory, set by hand",
+            bytes(machine.gpu_wired_limit_bytes),
+            field("start.machine.gpu_wired_limit_bytes"),
+        ),
+        (
+            "GPU driver",
+            text(&machine.gpu_driver),
+            field("start.machine.gpu_driver"),
+        ),
+        (
+            "GPU power limit",
+            machine
+                .gpu_power_limit_uw
+                .shown(|uw| format!("{} W", units::fixed(uw as f64 / 1e6, 0))),
+            field("start.machine.gpu_power_limit_uw"),
+        ),
+        (
+            "Highest GPU clock",
+            machine.gpu_max_clock_hz.shown(megahertz),
+            field("start.machine.gpu_max_clock_hz"),
+        ),
+        (
+            "Limits of the control group",
+            machine.cgroup.shown(cgroup),
+            field("start.machine.cgroup"),
         ),
         (
             "Virtual machine",
@@ -130,6 +164,23 @@ pub(super) fn system(record: &Record) -> String {
             field("start.mlx.variables"),
         ),
         (
+            "Metal kernels",
+            mlx.metallib.as_ref().shown(metallib),
+            field("start.mlx.metallib"),
+        ),
+        (
+            "Neural accelerators",
+            match neural_accelerators(mlx, machine) {
+                NeuralAccelerators::None => "the device has none",
+                NeuralAccelerators::Used => "used",
+                NeuralAccelerators::OldSystem => "not used: macOS is older than 26.2",
+                NeuralAccelerators::NoKernels => "not used: the library has no kernels for them",
+                NeuralAccelerators::Unknown => NOT_MEASURED,
+            }
+            .to_owned(),
+            fields(&["start.mlx.architecture", "start.mlx.metallib"]),
+        ),
+        (
             "Native set-up",
             setup,
             fields(&[
@@ -138,6 +189,61 @@ pub(super) fn system(record: &Record) -> String {
             ]),
         ),
     ])
+}
+
+/// How the run waited for the machine.
+#[derive(Debug, Serialize)]
+pub(super) struct SettledView {
+    waited: String,
+    awake_by: Option<String>,
+    unmet: Option<String>,
+    unread: Option<String>,
+}
+
+pub(super) fn settled(record: &Record) -> Option<SettledView> {
+    let settled = record.start.settled.as_ref()?;
+    let listed =
+        |texts: &[String], separator| (!texts.is_empty()).then(|| escape(&texts.join(separator)));
+    Some(SettledView {
+        waited: units::duration(settled.waited_ns),
+        awake_by: settled.awake_by.as_deref().map(escape),
+        unmet: listed(&settled.unmet, "; "),
+        unread: listed(&settled.unread, ", "),
+    })
+}
+
+fn tiers(tiers: &[CpuTier]) -> String {
+    let tiers = tiers.iter().map(|tier| {
+        let name = tier.name.as_deref().map_or("unnamed".to_owned(), escape);
+        format!("{} {name}", units::count(tier.physical_cores.into()))
+    });
+    tiers.collect::<Vec<_>>().join(", ")
+}
+
+fn cgroup(limits: Cgroup) -> String {
+    let none = || "no limit".to_owned();
+    let cpus = |milli: u64| format!("{} CPUs", units::fixed(milli as f64 / 1e3, 2));
+    format!(
+        "memory {}, CPU time {}",
+        limits.memory_bytes.map_or_else(none, units::bytes),
+        limits.cpu_milli.map_or_else(none, cpus)
+    )
+}
+
+fn metallib(library: &Metallib) -> String {
+    format!(
+        "{}, built for macOS {}, {} kernels for neural accelerators",
+        units::bytes(library.bytes),
+        library.built_for.as_deref().shown(escape),
+        match library.neural_accelerators {
+            true => "with",
+            false => "without",
+        }
+    )
+}
+
+fn megahertz(hz: u64) -> String {
+    format!("{} MHz", units::fixed(hz as f64 / 1e6, 0))
 }
 
 /// What was read of the machine's state, from its first reading to its last.
@@ -190,6 +296,34 @@ pub(super) fn machine_state(states: &[MachineState]) -> String {
         ),
         row("Energy mode", "power_mode", states, mode, String::clone),
         row(
+            "Low Power Mode",
+            "low_power_mode",
+            states,
+            |s| s.low_power_mode,
+            |&on| if on { "on" } else { "off" }.to_owned(),
+        ),
+        row(
+            "CPU governor",
+            "cpu_governor",
+            states,
+            |s| s.cpu_governor.as_deref().map(escape),
+            String::clone,
+        ),
+        row(
+            "CPU time of other guests, since the machine started",
+            "cpu_steal_ms",
+            states,
+            |s| s.cpu_steal_ms.zip(s.cpu_total_ms),
+            |&(steal, total)| units::share(steal as f64, total as f64),
+        ),
+        row(
+            "Time held back by the control group",
+            "cgroup_throttled_us",
+            states,
+            |s| s.cgroup_throttled_us,
+            |&us| units::duration(us.saturating_mul(1_000)),
+        ),
+        row(
             "Swap in use",
             "swap_used_bytes",
             states,
@@ -208,7 +342,24 @@ pub(super) fn machine_state(states: &[MachineState]) -> String {
             "gpu_clock_hz",
             states,
             |s| s.gpu_clock_hz,
-            |&hz| format!("{} MHz", units::fixed(hz as f64 / 1e6, 0)),
+            |&hz| megahertz(hz),
+        ),
+        row(
+            "GPU memory clock",
+            "gpu_memory_clock_hz",
+            states,
+            |s| s.gpu_memory_clock_hz,
+            |&hz| megahertz(hz),
+        ),
+        row(
+            "Reasons for a lower GPU clock",
+            "gpu_throttle_reasons",
+            states,
+            |s| s.gpu_throttle_reasons.clone(),
+            |reasons| match reasons.is_empty() {
+                true => "none".to_owned(),
+                false => escape(&reasons.join(", ")),
+            },
         ),
         row(
             "GPU temperature",

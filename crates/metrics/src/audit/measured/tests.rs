@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::engine::{self, Truth};
-use crate::record::AdapterShape;
+use crate::record::{AdapterShape, Packed, Quantization};
 use crate::summary::summarize;
 use crate::{store, window};
 
@@ -132,6 +132,23 @@ fn the_adapters_have_to_give_the_counted_parameters() {
 #[test]
 fn weights_take_what_their_type_needs() {
     change(|it| it.start.model.weight_bytes -= 2, &["weight-bytes"]);
+    // Of 64,000 values in 16 bits are left: 4 bits each, and a scale and a bias for every 64.
+    let quantized = |saved: u64| {
+        move |it: &mut Record| {
+            it.start.model.weight_bytes -= saved;
+            it.start.model.quantization = Some(Quantization {
+                on_load: true,
+                packed: vec![Packed {
+                    bits: 4,
+                    group_size: 64,
+                    matrices: 2,
+                    parameters: 64_000,
+                }],
+            });
+        }
+    };
+    change(quantized(128_000 - 32_000 - 4 * 1_000), &[]);
+    change(quantized(128_000 - 32_000), &["weight-bytes"]);
     change(|it| it.start.config.dtype = "f16".to_owned(), &[]);
     change(
         |it| it.start.config.dtype = "f32".to_owned(),

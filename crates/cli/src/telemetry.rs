@@ -1,0 +1,120 @@
+//! The machine beside the work: its state at moments, and its sensors all along.
+
+use std::{thread, time::Duration};
+
+use metrics::{
+    footprint::FootprintReader,
+    machine,
+    measure::{Clock, SystemClock},
+    record::{Copies, Event, MachineState, Mlx, Phase, PhaseKind, Sampling, WindowSpec},
+    sampler::Sampler,
+    store::{StoreError, Writer},
+};
+
+/// States within training may take one part in this many of the time that has passed.
+const SHARE_OF_ELAPSED: u64 = 1000;
+
+/// Between two looks at whether the user wants to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) struct Telemetry {
+    reader: machine::Reader,
+    sampler: Option<Sampler>,
+    footprint: FootprintReader,
+    clock: SystemClock,
+    /// What the dearest state so far cost to read, and all those within training together.
+    dearest_ns: u64,
+    spent_ns: u64,
+}
+
+impl Telemetry {
+    /// Of the device that MLX runs on, whose UUID only CUDA tells.
+    pub(crate) fn start(mlx: &Mlx, gpu_uuid: Option<String>, clock: SystemClock) -> Self {
+        let on_gpu = mlx.backend != "cpu";
+        let reader = machine::Reader::for_gpu(gpu_uuid.as_deref());
+        Self {
+            reader,
+            sampler: machine::sampler(clock, gpu_uuid, on_gpu),
+            footprint: FootprintReader::new(),
+            clock,
+            dearest_ns: 0,
+            spent_ns: 0,
+        }
+    }
+
+    pub(crate) fn sampling(&self) -> Option<&Sampling> {
+        self.sampler.as_ref().map(Sampler::sampling)
+    }
+
+    pub(crate) fn reader(&self) -> &machine::Reader {
+        &self.reader
+    }
+
+    /// Does nothing for so long while the sensors are read; at once where there are none.
+    pub(crate) fn idle(&mut self, length: Duration, stop: fn() -> bool) -> Option<Phase> {
+        if self.sampler.is_none() || length.is_zero() {
+            return None;
+        }
+        let start_ns = self.clock.now_ns();
+        let end_ns = start_ns + length.as_nanos() as u64;
+        while self.clock.now_ns() < end_ns && !stop() {
+            thread::sleep(LOOK);
+        }
+        Some(Phase {
+            phase: PhaseKind::Idle,
+            start_ns,
+            wall_ns: self.clock.now_ns() - start_ns,
+        })
+    }
+
+    /// Records the samples since the last call.
+    pub(crate) fn drain(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let samples = self.sampler.iter().flat_map(Sampler::take);
+        for sensors in samples {
+            writer.append(&Event::Sensors(sensors))?;
+        }
+        Ok(())
+    }
+
+    /// Records the state of this moment.
+    pub(crate) fn state(
+        &mut self,
+        writer: &mut Writer,
+        copies: Option<Copies>,
+    ) -> Result<(), StoreError> {
+        let at_ns = self.clock.now_ns();
+        let state = MachineState {
+            copies,
+            ..self.reader.state(at_ns, &mut self.footprint)
+        };
+        self.dearest_ns = self.dearest_ns.max(self.clock.now_ns() - at_ns);
+        writer.append(&Event::MachineState(state))
+    }
+
+    /// Records the state after the last iteration of a window, where that is affordable.
+    pub(crate) fn state_of_window(
+        &mut self,
+        writer: &mut Writer,
+        windows: &[WindowSpec],
+        iteration: u32,
+        iterations: u32,
+    ) -> Result<(), StoreError> {
+        let ends = windows.iter().any(|window| window.last == iteration) && iteration < iterations;
+        let begin = self.clock.now_ns();
+        let spent_ns = self.spent_ns.saturating_add(self.dearest_ns);
+        if !ends || spent_ns > begin / SHARE_OF_ELAPSED {
+            return Ok(());
+        }
+        self.state(writer, None)?;
+        self.spent_ns = self.spent_ns.saturating_add(self.clock.now_ns() - begin);
+        Ok(())
+    }
+
+    /// Ends the sampling, and records what is left of it.
+    pub(crate) fn finish(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
+        for sensors in self.sampler.take().map(Sampler::finish).unwrap_or_default() {
+            writer.append(&Event::Sensors(sensors))?;
+        }
+        Ok(())
+    }
+}

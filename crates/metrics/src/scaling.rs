@@ -1,0 +1,588 @@
+//! How a quantity grows with the work: a line through the values of processes, and where they
+//! leave it.
+//!
+//! The model is y = fixed + slope x. The line is that of weighted least squares (Draper and Smith,
+//! Applied Regression Analysis, 3rd edition 1998, sections 1.4 and 9.2) with a weight of one over
+//! the square of the line itself, since processes scatter by a share of their value rather than
+//! by a constant; the first line is weighted by the means instead. Whether the points contradict it is decided by the test of lack of fit
+//! against the scatter of processes at one x (the same, section 2.1).
+
+use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
+
+/// Points from which a line is fitted: two always lie on one.
+const FEWEST_POINTS: usize = 3;
+
+/// Share of the line that a point may lie beside it without departing from it.
+pub const DEPARTURE: f64 = 0.05;
+
+/// Below this p-value the points contradict a line.
+pub const SIGNIFICANCE: f64 = 0.01;
+
+/// Of the intervals.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// The values of the processes at one amount of work.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    pub x: f64,
+    /// One a process, in any unit.
+    pub values: Vec<f64>,
+}
+
+impl Point {
+    /// Arithmetic mean.
+    fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len() as f64
+    }
+}
+
+/// What the points say of a line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Scaling {
+    /// Fewer than three different amounts of work.
+    TooFew { points: usize },
+    Fitted {
+        /// Through all points.
+        all: Line,
+        linearity: Linearity,
+    },
+}
+
+impl Scaling {
+    /// The line through all points.
+    pub fn line(&self) -> Option<&Line> {
+        match self {
+            Self::TooFew { .. } => None,
+            Self::Fitted { all, .. } => Some(all),
+        }
+    }
+
+    /// The line to compute with: through the points before the departure, or through all; `None`
+    /// where a line does not describe them.
+    pub fn model(&self) -> Option<&Line> {
+        match self {
+            Self::TooFew { .. } => None,
+            Self::Fitted { all, linearity } => match linearity {
+                Linearity::Line | Linearity::CannotTell(_) => Some(all),
+                Linearity::Departs { before, .. } => Some(before),
+                Linearity::NoLine(_) => None,
+            },
+        }
+    }
+}
+
+/// Whether the points lie on a line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Linearity {
+    /// No point lies further from the line than [`DEPARTURE`], or none does so by more than the
+    /// scatter of the processes explains.
+    Line,
+    /// The first points lie on a line, and the next one does not.
+    Departs { at: Deviation, before: Line },
+    /// Not even the first three points lie on a line.
+    NoLine(Deviation),
+    /// A point lies further from the line than [`DEPARTURE`], and with one process a point that
+    /// may be scatter.
+    CannotTell(Deviation),
+}
+
+/// A point beside a line.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Deviation {
+    pub x: f64,
+    /// Mean of the values less the line, as a share of the line.
+    pub share: f64,
+}
+
+/// A line through the values of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// At no work, in the unit of the values.
+    pub fixed: Coefficient,
+    /// A unit of work.
+    pub slope: Coefficient,
+    pub values: usize,
+    /// The least and the most work.
+    pub range: (f64, f64),
+}
+
+/// An estimate with its standard error and its t interval at [`CONFIDENCE`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Coefficient {
+    pub value: f64,
+    pub error: f64,
+    pub interval: (f64, f64),
+}
+
+impl Coefficient {
+    fn new(value: f64, error: f64, freedom: f64) -> Self {
+        let half = half_width(error, freedom);
+        Self {
+            value,
+            error,
+            interval: (value - half, value + half),
+        }
+    }
+}
+
+impl Line {
+    pub fn at(&self, x: f64) -> f64 {
+        self.fixed.value + self.slope.value * x
+    }
+
+    fn freedom(&self) -> f64 {
+        (self.values - 2) as f64
+    }
+
+    /// The work at which half of the cost is fixed (n½ of Hockney and Jesshope, Parallel
+    /// Computers 2, 1988, section 1.3.2); `None` where the interval of one of the two reaches 0.
+    pub fn half_work(&self) -> Option<f64> {
+        let positive = |it: &Coefficient| it.interval.0 > 0.0;
+        (positive(&self.fixed) && positive(&self.slope))
+            .then(|| self.fixed.value / self.slope.value)
+    }
+}
+
+/// Fits a line and judges it. Points without a value, or with one that is not positive and
+/// finite, are left out; points at one x are one.
+pub fn fit(points: &[Point]) -> Scaling {
+    let points = merged(points);
+    if points.len() < FEWEST_POINTS {
+        return Scaling::TooFew {
+            points: points.len(),
+        };
+    }
+    let all = line(&points);
+    let linearity = match contradiction(&points, &all) {
+        None => Linearity::Line,
+        Some((worst, false)) => Linearity::CannotTell(worst),
+        Some((worst, true)) => departure(&points).unwrap_or(Linearity::NoLine(worst)),
+    };
+    Scaling::Fitted { all, linearity }
+}
+
+/// In the order of x, one for each.
+fn merged(points: &[Point]) -> Vec<Point> {
+    let measured = |value: &f64| value.is_finite() && *value > 0.0;
+    let mut sorted: Vec<Point> = points
+        .iter()
+        .filter(|point| point.x.is_finite() && !point.values.is_empty())
+        .filter(|point| point.values.iter().all(measured))
+        .cloned()
+        .collect();
+    sorted.sort_by(|a, b| a.x.total_cmp(&b.x));
+    let mut merged: Vec<Point> = Vec::new();
+    for point in sorted {
+        match merged.last_mut() {
+            Some(last) if last.x == point.x => last.values.extend(point.values),
+            _ => merged.push(point),
+        }
+    }
+    merged
+}
+
+/// Fits after the first one, each weighted by the one before; a further one changes nothing that
+/// is shown.
+const REWEIGHTED: usize = 3;
+
+/// Of at least three points at different x.
+fn line(points: &[Point]) -> Line {
+    let mut line = weighted(points, &Point::mean);
+    for _ in 0..REWEIGHTED {
+        // A line that falls below 0 within its points is no scale for their scatter.
+        if points.iter().any(|point| line.at(point.x) <= 0.0) {
+            break;
+        }
+        line = weighted(points, &|point| line.at(point.x));
+    }
+    line
+}
+
+/// With a weight of one over the square of `scale` for each value.
+fn weighted(points: &[Point], scale: &dyn Fn(&Point) -> f64) -> Line {
+    let weight = |point: &Point| scale(point).powi(-2) * point.values.len() as f64;
+    let total: f64 = points.iter().map(weight).sum();
+    let average = |of: fn(&Point) -> f64| {
+        let sum: f64 = points.iter().map(|point| weight(point) * of(point)).sum();
+        sum / total
+    };
+    let (x, y) = (average(|point| point.x), average(Point::mean));
+    let over_x = |of: &dyn Fn(&Point) -> f64| -> f64 {
+        let terms = points.iter().map(|it| weight(it) * (it.x - x) * of(it));
+        terms.sum()
+    };
+    let squares = over_x(&|point| point.x - x);
+    let slope = over_x(&|point| point.mean() - y) / squares;
+    let fixed = y - slope * x;
+    let values = points.iter().map(|point| point.values.len()).sum::<usize>();
+    let freedom = (values - 2) as f64;
+    let residual: f64 = points
+        .iter()
+        .flat_map(|point| {
+            let weight = scale(point).powi(-2);
+            let on_line = fixed + slope * point.x;
+            let squared = move |value: &f64| weight * (value - on_line).powi(2);
+            point.values.iter().map(squared)
+        })
+        .sum();
+    let variance = residual / freedom;
+    let fixed_error = (variance * (1.0 / total + x * x / squares)).sqrt();
+    Line {
+        fixed: Coefficient::new(fixed, fixed_error, freedom),
+        slope: Coefficient::new(slope, (variance / squares).sqrt(), freedom),
+        values,
+        range: (points[0].x, points[points.len() - 1].x),
+    }
+}
+
+/// The point furthest from the line where that is too far, and whether the scatter of the
+/// processes rules out that it is theirs.
+fn contradiction(points: &[Point], line: &Line) -> Option<(Deviation, bool)> {
+    let deviations = points.iter().map(|point| deviation(point, line));
+    let worst = deviations.max_by(|a, b| a.share.abs().total_cmp(&b.share.abs()))?;
+    if worst.share.abs() <= DEPARTURE {
+        return None;
+    }
+    let mut between = 0.0;
+    let mut within = 0.0;
+    for point in points {
+        let mean = point.mean();
+        let weight = mean.powi(-2);
+        between += weight * point.values.len() as f64 * (mean - line.at(point.x)).powi(2);
+        within += point
+            .values
+            .iter()
+            .map(|value| weight * (value - mean).powi(2))
+            .sum::<f64>();
+    }
+    let repeats = (line.values - points.len()) as f64;
+    if repeats == 0.0 {
+        return Some((worst, false));
+    }
+    let lack = (points.len() - 2) as f64;
+    let p = match within > 0.0 {
+        true => FisherSnedecor::new(lack, repeats)
+            .expect("degrees of freedom are positive")
+            .sf((between / lack) / (within / repeats)),
+        // Without any scatter, whatever is not on the line departs from it.
+        false => 0.0,
+    };
+    (p < SIGNIFICANCE).then_some((worst, true))
+}
+
+fn deviation(point: &Point, line: &Line) -> Deviation {
+    let on_line = line.at(point.x);
+    Deviation {
+        x: point.x,
+        // A line that was extended to below 0 is left by all there is.
+        share: match on_line > 0.0 {
+            true => point.mean() / on_line - 1.0,
+            false => f64::INFINITY,
+        },
+    }
+}
+
+/// The longest series of first points that do not contradict a line, and the first point after
+/// them that is too far from it.
+fn departure(points: &[Point]) -> Option<Linearity> {
+    (FEWEST_POINTS..points.len()).rev().find_map(|count| {
+        let (first, rest) = points.split_at(count);
+        let before = line(first);
+        if contradiction(first, &before).is_some() {
+            return None;
+        }
+        let deviations = rest.iter().map(|point| deviation(point, &before));
+        let at = deviations
+            .into_iter()
+            .find(|deviation| deviation.share.abs() > DEPARTURE)?;
+        Some(Linearity::Departs { at, before })
+    })
+}
+
+/// How fast the values of two programs grow with the same work.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SlopeComparison {
+    /// The candidate's slope less the reference's.
+    pub difference: Coefficient,
+    /// The same over the common range, as a share of the reference's value at its end.
+    pub share: Coefficient,
+    pub verdict: SlopeVerdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlopeVerdict {
+    /// The interval of the share lies below the margin.
+    NoFaster,
+    /// It lies above the margin.
+    Faster,
+    /// It holds the margin.
+    Undecided,
+}
+
+/// Compares slopes of the lines through all points: those of independent samples with unequal
+/// variances, with the degrees of freedom of Satterthwaite (Welch 1947,
+/// doi:10.1093/biomet/34.1-2.28). `margin` is the share that does not matter. `None` where the
+/// lines have no common range, or the reference is not above 0 at its end.
+pub fn compare_slopes(candidate: &Line, reference: &Line, margin: f64) -> Option<SlopeComparison> {
+    let begin = candidate.range.0.max(reference.range.0);
+    let end = candidate.range.1.min(reference.range.1);
+    let level = reference.at(end);
+    if !(end > begin && level > 0.0) {
+        return None;
+    }
+    let (a, b) = (candidate.slope.error.powi(2), reference.slope.error.powi(2));
+    let freedom = match a + b > 0.0 {
+        true => (a + b).powi(2) / (a * a / candidate.freedom() + b * b / reference.freedom()),
+        false => candidate.freedom() + reference.freedom(),
+    };
+    let difference = candidate.slope.value - reference.slope.value;
+    let error = (a + b).sqrt();
+    let scale = (end - begin) / level;
+    let share = Coefficient::new(difference * scale, error * scale, freedom);
+    Some(SlopeComparison {
+        difference: Coefficient::new(difference, error, freedom),
+        share,
+        verdict: match share.interval {
+            (_, high) if high <= margin => SlopeVerdict::NoFaster,
+            (low, _) if low > margin => SlopeVerdict::Faster,
+            _ => SlopeVerdict::Undecided,
+        },
+    })
+}
+
+/// Whether a quantity that should stay the same grows with the work.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Constancy {
+    /// Over the whole range, in the unit of the values.
+    pub growth: Coefficient,
+    /// Growth below this is none.
+    pub smallest: f64,
+    pub verdict: ConstancyVerdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConstancyVerdict {
+    /// The interval of the growth lies below the smallest that counts.
+    Constant,
+    /// It lies above.
+    Grows,
+    CannotTell,
+}
+
+/// Judges growth over the range of a line, of which less than `smallest` is none.
+pub fn constancy(line: &Line, smallest: f64) -> Constancy {
+    let range = line.range.1 - line.range.0;
+    let growth = Coefficient::new(
+        line.slope.value * range,
+        line.slope.error * range,
+        line.freedom(),
+    );
+    Constancy {
+        growth,
+        smallest,
+        verdict: match growth.interval {
+            (_, high) if high < smallest => ConstancyVerdict::Constant,
+            (low, _) if low >= smallest => ConstancyVerdict::Grows,
+            _ => ConstancyVerdict::CannotTell,
+        },
+    }
+}
+
+fn half_width(error: f64, freedom: f64) -> f64 {
+    let student = StudentsT::new(0.0, 1.0, freedom).expect("degrees of freedom are positive");
+    error * student.inverse_cdf(0.5 + CONFIDENCE / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Generator;
+    use crate::testing::assert_near;
+
+    fn points(values: &[(f64, &[f64])]) -> Vec<Point> {
+        let point = |&(x, values): &(f64, &[f64])| Point {
+            x,
+            values: values.to_vec(),
+        };
+        values.iter().map(point).collect()
+    }
+
+    /// Processes of `truth` at each x that scatter by `cv`, a share of the value.
+    fn drawn(xs: &[f64], repeats: usize, cv: f64, seed: u64, truth: fn(f64) -> f64) -> Vec<Point> {
+        let mut generator = Generator::new(seed);
+        let mut value = |x: f64| truth(x) * (1.0 + cv * generator.normal());
+        let mut point = |&x: &f64| Point {
+            x,
+            values: (0..repeats).map(|_| value(x)).collect(),
+        };
+        xs.iter().map(&mut point).collect()
+    }
+
+    fn linearity(points: &[Point]) -> Linearity {
+        match fit(points) {
+            Scaling::Fitted { linearity, .. } => linearity,
+            other => panic!("no line: {other:?}"),
+        }
+    }
+
+    const XS: [f64; 6] = [32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+    #[test]
+    fn points_on_a_line_give_the_line() {
+        let scaling = fit(&points(&[(1.0, &[5.0]), (2.0, &[7.0]), (10.0, &[23.0])]));
+        let line = scaling.model().unwrap();
+        assert_near(line.fixed.value, 3.0, 1e-9, "fixed");
+        assert_near(line.slope.value, 2.0, 1e-9, "slope");
+        assert_near(line.slope.error, 0.0, 1e-9, "error");
+        assert_near(line.half_work().unwrap(), 1.5, 1e-9, "half");
+        assert_near(line.at(4.0), 11.0, 1e-9, "at");
+    }
+
+    #[test]
+    fn a_weighted_line_is_that_of_the_textbook() {
+        // Values 1, 2, 3 at 1, 2, 4 with weights 1, 1/4, 1/9: the sums of w, wx, wy, wxx, wxy.
+        let points = points(&[(1.0, &[1.0]), (2.0, &[2.0]), (4.0, &[3.0])]);
+        let line = weighted(&points, &Point::mean);
+        let (w, wx, wy, wxx, wxy) = (49.0 / 36.0, 35.0 / 18.0, 11.0 / 6.0, 34.0 / 9.0, 10.0 / 3.0);
+        let determinant = w * wxx - wx * wx;
+        let slope = (w * wxy - wx * wy) / determinant;
+        let fixed = (wy - slope * wx) / w;
+        assert_near(line.slope.value, slope, 1e-12, "slope");
+        assert_near(line.fixed.value, fixed, 1e-12, "fixed");
+        let residual = |x: f64, y: f64| (y - fixed - slope * x).powi(2) / (y * y);
+        let variance = residual(1.0, 1.0) + residual(2.0, 2.0) + residual(4.0, 3.0);
+        let error = (variance * w / determinant).sqrt();
+        assert_near(line.slope.error, error, 1e-12, "error of the slope");
+        let error = (variance * wxx / determinant).sqrt();
+        assert_near(line.fixed.error, error, 1e-12, "error of the fixed cost");
+        // t(0.975) with one degree of freedom is 12.7062.
+        let half = 12.706_205 * line.slope.error;
+        assert_near(line.slope.interval.1, slope + half, 1e-6, "interval");
+    }
+
+    #[test]
+    fn fewer_than_three_amounts_of_work_have_no_line() {
+        let check = |values: &[(f64, &[f64])], expected: usize| {
+            let expected = Scaling::TooFew { points: expected };
+            assert_eq!(fit(&points(values)), expected);
+        };
+        check(&[], 0);
+        check(&[(1.0, &[1.0, 2.0]), (2.0, &[2.0])], 2);
+        check(&[(1.0, &[1.0]), (1.0, &[1.1]), (2.0, &[2.0])], 2);
+        check(&[(1.0, &[1.0]), (2.0, &[f64::NAN]), (3.0, &[])], 1);
+    }
+
+    #[test]
+    fn intervals_hold_the_truth_as_often_as_they_say() {
+        let truth = |x: f64| 10.0 + 0.05 * x;
+        let mut held = (0, 0);
+        for seed in 0..400 {
+            let scaling = fit(&drawn(&XS, 3, 0.03, seed, truth));
+            let line = scaling.line().unwrap();
+            let holds = |it: Coefficient, truth: f64| {
+                usize::from((it.interval.0..=it.interval.1).contains(&truth))
+            };
+            held.0 += holds(line.fixed, 10.0);
+            held.1 += holds(line.slope, 0.05);
+        }
+        // 95 % of 400 are 380; five standard deviations are 22.
+        for held in [held.0, held.1] {
+            assert!((358..=400).contains(&held), "{held} of 400");
+        }
+    }
+
+    #[test]
+    fn scatter_of_processes_is_no_departure() {
+        let lines = (0..200).filter(|&seed| {
+            let drawn = drawn(&XS, 4, 0.10, seed, |x| 10.0 + 0.05 * x);
+            linearity(&drawn) == Linearity::Line
+        });
+        // The test errs in 1 % at most.
+        assert!(lines.count() >= 194);
+    }
+
+    #[test]
+    fn a_bend_is_found_where_it_is() {
+        let truth = |x: f64| 10.0 + 0.05 * x + 0.1 * (x - 256.0).max(0.0);
+        for seed in 0..20 {
+            let Linearity::Departs { at, before } = linearity(&drawn(&XS, 3, 0.01, seed, truth))
+            else {
+                panic!("seed {seed}: no departure");
+            };
+            assert_eq!(at.x, 512.0, "seed {seed}");
+            // 25.6 more than the 35.6 of the line.
+            assert!((0.6..0.85).contains(&at.share), "{at:?}");
+            assert_eq!(before.range, (32.0, 256.0));
+        }
+    }
+
+    #[test]
+    fn a_curve_from_the_start_has_no_line() {
+        let truth = |x: f64| x * x;
+        let scaling = fit(&drawn(&XS, 3, 0.01, 1, truth));
+        assert_eq!(scaling.model(), None);
+        assert!(matches!(
+            linearity(&drawn(&XS, 3, 0.01, 1, truth)),
+            Linearity::NoLine(_)
+        ));
+    }
+
+    #[test]
+    fn one_process_a_point_cannot_tell_scatter_from_a_bend() {
+        let bent = points(&[(1.0, &[1.0]), (2.0, &[2.0]), (3.0, &[4.0])]);
+        assert!(matches!(linearity(&bent), Linearity::CannotTell(_)));
+        let straight = points(&[(1.0, &[1.0]), (2.0, &[2.01]), (3.0, &[2.98])]);
+        assert_eq!(linearity(&straight), Linearity::Line);
+    }
+
+    /// Verdicts on 100 pairs of sweeps whose processes scatter by `cv`.
+    fn slopes(candidate: fn(f64) -> f64, cv: f64, verdict: SlopeVerdict) -> usize {
+        let of = |truth, seed| {
+            let scaling = fit(&drawn(&XS, 3, cv, seed, truth));
+            *scaling.line().unwrap()
+        };
+        let compared = |seed| {
+            let reference = of(|x| 10.0 + 0.05 * x, seed);
+            compare_slopes(&of(candidate, seed + 1000), &reference, 0.02).unwrap()
+        };
+        let such = (0..100).filter(|&seed| compared(seed).verdict == verdict);
+        such.count()
+    }
+
+    #[test]
+    fn slopes_are_compared_with_their_intervals() {
+        use SlopeVerdict::{Faster, NoFaster, Undecided};
+        assert_eq!(slopes(|x| 20.0 + 0.03 * x, 0.01, NoFaster), 100);
+        assert_eq!(slopes(|x| 5.0 + 0.08 * x, 0.01, Faster), 100);
+        assert_eq!(slopes(|x| 10.0 + 0.05 * x, 0.001, NoFaster), 100);
+        // With so much scatter a wrong verdict is as rare as the interval says, 2.5 %.
+        assert!(slopes(|x| 10.0 + 0.05 * x, 0.1, Undecided) >= 90);
+        assert!(slopes(|x| 10.0 + 0.051 * x, 0.1, Faster) <= 8);
+    }
+
+    #[test]
+    fn lines_without_a_common_range_are_not_compared() {
+        let of = |values| *fit(&points(values)).line().unwrap();
+        let low = of(&[(1.0, &[1.0]), (2.0, &[2.0]), (3.0, &[3.0])]);
+        let high = of(&[(4.0, &[1.0]), (5.0, &[2.0]), (6.0, &[3.0])]);
+        assert_eq!(compare_slopes(&low, &high, 0.02), None);
+    }
+
+    #[test]
+    fn what_does_not_grow_is_told_from_what_does() {
+        let check = |truth: fn(f64) -> f64, cv: f64, expected| {
+            let scaling = fit(&drawn(&XS, 2, cv, 3, truth));
+            let judged = constancy(scaling.line().unwrap(), 1.0);
+            assert_eq!(judged.verdict, expected, "{judged:?}");
+        };
+        check(|_| 1e6, 0.0, ConstancyVerdict::Constant);
+        check(|_| 1e6, 1e-8, ConstancyVerdict::Constant);
+        check(|x| 1e6 + x, 0.0, ConstancyVerdict::Grows);
+        check(|_| 1e6, 0.01, ConstancyVerdict::CannotTell);
+    }
+}
