@@ -335,8 +335,8 @@ pub(crate) struct SweepArgs {
 #[command(
     after_help = "Ends with 0 where the candidate is equivalent, improved, or changed but small, and \
                   with 3 to 6 otherwise (see `lfmark --help`). Unless set otherwise, a process does \
-                  100 iterations, and generates on after the end of a text, so that both builds \
-                  generate as many tokens."
+                  50 iterations and generates 50 tokens a prompt, also after the end of a text, so that \
+                  both builds generate as many."
 )]
 pub(crate) struct RegressArgs {
     /// Program to compare with: another build of lfmark.
@@ -346,7 +346,7 @@ pub(crate) struct RegressArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) candidate: Option<PathBuf>,
     /// Fresh processes of each.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) repeats: u32,
     /// Noise floor to judge with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE")]

@@ -696,7 +696,7 @@ mod tests {
     /// The verdicts on arms that differ in the step alone, in 40 trials with other seeds each, of
     /// the number of processes that `lfmark regress` has by default and at a process CV of 1 %.
     fn trials(slower: f64) -> Vec<&'static str> {
-        let mut baseline = Truth::steady(60);
+        let mut baseline = Truth::steady(30);
         baseline.step.process_spread = 0.01;
         baseline.step.rho = 0.3;
         let mut candidate = baseline;
@@ -704,7 +704,7 @@ mod tests {
         let plant = SetsPlant {
             baseline,
             candidate,
-            runs: 10,
+            runs: 20,
             candidate_length: SEQUENCE,
             right: &[],
         };

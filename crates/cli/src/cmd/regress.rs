@@ -25,7 +25,10 @@ use crate::{
 
 /// Iterations of a process. Fewer than of `run`, because the process is the unit of inference: the
 /// same time gives more of them.
-const ITERATIONS: u32 = 100;
+const ITERATIONS: u32 = 50;
+
+/// Tokens for each prompt, for the same reason.
+const MAX_TOKENS: u32 = 50;
 
 pub(crate) fn run(
     args: RegressArgs,
@@ -68,6 +71,7 @@ pub(crate) fn run(
 fn defaults() -> Options {
     Options {
         iterations: Some(ITERATIONS),
+        max_tokens: Some(MAX_TOKENS),
         ignore_eos: Some(true),
         ..Options::default()
     }
@@ -79,6 +83,11 @@ fn judge(compared: &ArmComparison, repeats: u32) -> Result<(), Failure> {
     let verdict = &compared.comparison.verdict;
     let metrics = &compared.comparison.metrics;
     match verdict {
+        _ if compared.different_programs => Err(Failure::NotComparable(
+            "these are different programs, and not two builds of lfmark; `lfmark versus` measures \
+             such"
+                .to_owned(),
+        )),
         Verdict::Improved | Verdict::Equivalent | Verdict::ChangedButSmall => Ok(()),
         Verdict::Regressed => Err(Failure::Regressed(format!(
             "regressed: {}; find out what costs this and change it, or keep it and say why where it \

@@ -146,5 +146,5 @@ fn programs_are_checked_before_anything_runs_and_one_that_fails_ends_it() {
     check("--baseline false --repeats 1", 2, &["--repeats"]);
     check("--baseline false --lora-rank 0", 2, &["lora-rank is 0"]);
     let failing = "regress --baseline false -o out --cool-down-limit 0";
-    folder.check_error(failing, 1, &["run 1 of 20 (arm baseline)"]);
+    folder.check_error(failing, 1, &["run 1 of 40 (arm baseline)"]);
 }
