@@ -558,6 +558,10 @@ impl Process {
         };
         settings.extend(under("lfmark", flat(&build)));
         settings.extend(under("mlx", flat(mlx)));
+        // Every process has empty folders of its own.
+        let own = self.member.empty_caches.iter().flatten();
+        let own: Vec<_> = own.map(|name| format!("mlx.variables.{name}")).collect();
+        settings.retain(|(path, _)| !own.contains(path));
         settings
     }
 }
@@ -715,12 +719,7 @@ fn different_work(processes: &[&Process]) -> Option<String> {
 
 fn differing_settings(first: &Process, second: &Process) -> Vec<String> {
     let of = |process: &Process| -> BTreeMap<String, String> {
-        let mut settings: BTreeMap<_, _> = process.settings().into_iter().collect();
-        // Every process has empty folders of its own.
-        for name in process.member.empty_caches.iter().flatten() {
-            settings.remove(&format!("mlx.variables.{name}"));
-        }
-        settings
+        process.settings().into_iter().collect()
     };
     differing(&of(first), &of(second))
 }
