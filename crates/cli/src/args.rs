@@ -63,7 +63,8 @@ enum Command {
     /// Generate text, and show how fast.
     #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
-    /// Write a model with adapters added into its weights, as a folder.
+    /// Write a model with adapters added into its weights, as a folder; in the type of its files
+    /// where --dtype names no other.
     Fuse(FuseArgs),
     /// Plant faults in synthetic runs, and see whether each is found and nothing else.
     #[command(allow_negative_numbers = true)]
@@ -452,7 +453,6 @@ pub(crate) struct GenerateArgs {
 
 #[derive(ClapArgs)]
 pub(crate) struct FuseArgs {
-    /// The type of the weights is that of the files, unless --dtype is given.
     #[command(flatten)]
     pub(crate) model: ModelOptions,
     /// Run folder, or a folder with adapters as `lfmark run` or mlx-lm wrote it.

@@ -82,6 +82,20 @@ impl Joules {
     }
 }
 
+/// Name of the GPU's rail, from every source.
+const GPU: &str = "gpu";
+
+/// Of the GPU while it trained, per 1,000 tokens of the samples themselves, in joules.
+pub(crate) fn gpu_training_joules(record: &Record) -> Option<f64> {
+    let sampling = record.start.sampling.as_ref()?;
+    sampling.rails.get(GPU)?;
+    let (begin, end) = (record.iterations.first()?, record.iterations.last()?);
+    let tokens = record.iterations.iter();
+    let tokens = tokens.map(|it| u64::from(it.real_tokens)).sum();
+    let slice = Power::of(record, GPU).slice(begin.start_ns, end.end_ns(), None)?;
+    thousand(slice.energy, tokens).map(|energy| energy.whole)
+}
+
 /// Derives the energy of a run; `None` where nothing was sampled.
 pub fn energy(record: &Record, training: Option<&Training>, windows: &[Window]) -> Option<Energy> {
     let sampling = record.start.sampling.as_ref()?;
@@ -338,6 +352,8 @@ mod tests {
         let sensors: Vec<_> = (0..60).map(|k| power(k * 100, 30.0)).collect();
         let record = record(&sensors, &[], &[1, 1, 1, 1]);
         let training = rail(&record, "gpu").training.unwrap();
+        let thousand = training.per_thousand_tokens.map(|joules| joules.whole);
+        assert_eq!(gpu_training_joules(&record), thousand);
         assert_near(training.energy.whole, 120.0, 1e-9, "energy");
         assert_near(training.covered, 1.0, 1e-9, "covered");
         assert_near(

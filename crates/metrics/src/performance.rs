@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::comparison::{
     self, Better, Circumstances, Design, Method, Metric, Run, Verdict, spread,
 };
+use crate::energy;
 use crate::record::{Generation, Iteration};
 use crate::rules::ComparisonRules;
 use crate::stats;
@@ -37,13 +38,15 @@ pub enum Figure {
     TimeToStep10,
     /// Highest memory of training and generation, in bytes.
     PeakMemory,
+    /// Of the GPU, in joules per 1,000 tokens of the samples themselves.
+    TrainingEnergy,
 }
 
 impl Figure {
     fn better(self) -> Better {
         match self {
             Self::IterationRate | Self::TokenRate | Self::DecodeRate { .. } => Better::Higher,
-            Self::TimeToStep10 | Self::PeakMemory => Better::Lower,
+            Self::TimeToStep10 | Self::PeakMemory | Self::TrainingEnergy => Better::Lower,
         }
     }
 
@@ -81,6 +84,9 @@ pub(crate) fn figures(record: &Record, warm_up: usize) -> BTreeMap<Figure, f64> 
     }
     if let Some(bytes) = peak_bytes(&record.iterations, &record.generations) {
         figures.insert(Figure::PeakMemory, bytes as f64);
+    }
+    if let Some(joules) = energy::gpu_training_joules(record) {
+        figures.insert(Figure::TrainingEnergy, joules);
     }
     figures.retain(|_, value| value.is_finite() && *value > 0.0);
     figures

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 use metrics::record::{Engine, Start, Status, WindowSpec};
 use metrics::{engine, machine, store, window};
 
+/// When the peers here are told that they were started, in nanoseconds since the Unix epoch.
+const LAUNCHED: u64 = 1_000_000_000;
+
 /// Runs a script with `record` imported and `given` read from stdin, and gives what it printed.
 fn python(script: &str, arguments: &[&Path], given: &serde_json::Value) -> String {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../peers");
@@ -17,6 +20,7 @@ fn python(script: &str, arguments: &[&Path], given: &serde_json::Value) -> Strin
         .arg(format!("{head}{script}"))
         .args(arguments)
         .env("PYTHONPATH", peers)
+        .env("LFMARK_LAUNCHED_UNIX_NS", LAUNCHED.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -47,14 +51,13 @@ fn a_record_of_a_peer_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let run: PathBuf = folder.path().join("run");
     let mut given = serde_json::to_value(start()).unwrap();
-    let own = [
+    for own in [
         "schema",
         "run_id",
         "started_unix_ms",
         "launch_ns",
         "footprint_source",
-    ];
-    for own in own {
+    ] {
         given.as_object_mut().unwrap().remove(own);
     }
     let script = r#"
@@ -76,6 +79,8 @@ log.end("complete")
     assert_eq!(record.notices, Vec::<String>::new());
     let written = record.start.clone();
     assert_eq!(written.run_id, "run");
+    let started_ms = (LAUNCHED + written.launch_ns.unwrap()) / 1_000_000;
+    assert_eq!(started_ms, written.started_unix_ms);
     assert_eq!(written.engine, start().engine);
     assert_eq!(
         (written.config, written.model),

@@ -227,7 +227,8 @@ fn weights(model: &Model) -> WeightsView {
                 ..
             } = packed;
             source += if place == 0 { ": " } else { "; " };
-            source += &format!("{matrices} matrices to {bits} bits in groups of {group_size}");
+            let noun = if *matrices == 1 { "matrix" } else { "matrices" };
+            source += &format!("{matrices} {noun} to {bits} bits in groups of {group_size}");
         }
     }
     WeightsView { random, source }

@@ -104,7 +104,7 @@ fn a_quantized_model_of_the_hub_is_said_to_be_so() {
     let report = rendered.get(REPORT).unwrap();
     for part in [
         "commit c0ffee on the hub; quantized while loading: 12 matrices to 4 bits in groups of \
-         64; 1 matrices to 8 bits in groups of 32",
+         64; 1 matrix to 8 bits in groups of 32",
         "| Fetching |",
     ] {
         assert!(report.contains(part), "no `{part}` in\n{report}");

@@ -446,6 +446,24 @@ fn runs_of_one_arm_have_to_be_alike() {
 }
 
 #[test]
+fn an_empty_folder_of_ones_own_is_no_other_setting() {
+    let check = |empty_caches: Option<Vec<String>>, comparable: bool| {
+        let set = two_arms(2, 1.5, |number, record| {
+            let folder = format!("/tmp/{number}/MLX_PTX_CACHE_DIR");
+            let variables = &mut record.start.mlx.variables;
+            variables.insert("MLX_PTX_CACHE_DIR".to_owned(), folder);
+            let member = record.start.member.as_mut().unwrap();
+            member.empty_caches = empty_caches.clone();
+        });
+        let verdict = compared(&set, None).comparison.verdict;
+        let refused = matches!(verdict, Verdict::NotComparable { .. });
+        assert_eq!(refused, !comparable, "{verdict:?}");
+    };
+    check(Some(vec!["MLX_PTX_CACHE_DIR".to_owned()]), true);
+    check(None, false);
+}
+
+#[test]
 fn a_changed_machine_makes_the_numbers_void() {
     let check = |alter: fn(&mut Record), expected: &str| {
         let set = two_arms(2, 1.5, |number, record| {
