@@ -103,7 +103,7 @@ fn an_interrupted_sweep_is_reported_and_resumed() {
             .read("out/report.md")
             .contains("**0 of 3 planned runs are complete.**")
     );
-    assert_eq!(runs(&folder), [first.clone()]);
+    assert_eq!(runs(&folder), std::slice::from_ref(&first));
 
     for arm in fs::read_dir(folder.path("out/arms")).unwrap() {
         let path = arm.unwrap().path();
