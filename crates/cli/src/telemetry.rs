@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use metrics::{
+    energy::FEWEST_SAMPLES,
     footprint::FootprintReader,
     machine,
     measure::{Clock, SystemClock},
@@ -13,6 +14,9 @@ use metrics::{
 
 /// States within training may take one part in this many of the time that has passed.
 const SHARE_OF_ELAPSED: u64 = 1000;
+
+/// The idle machine is measured for at most so many times as long as asked.
+const LONGEST_IDLE: u32 = 4;
 
 /// Between two looks at whether the user wants to stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -50,11 +54,16 @@ impl Telemetry {
         &self.reader
     }
 
-    /// Does nothing for so long while the sensors are read; at once where there are none.
+    /// Does nothing for so long while the sensors are read, or for up to [`LONGEST_IDLE`] times as
+    /// long where they are read so seldom; at once where there are none.
     pub(crate) fn idle(&mut self, length: Duration, stop: fn() -> bool) -> Option<Phase> {
-        if self.sampler.is_none() || length.is_zero() {
+        let interval = Duration::from_nanos(self.sampling()?.interval_ns);
+        if length.is_zero() {
             return None;
         }
+        // One more, for the parts of an interval at the ends.
+        let samples = interval.saturating_mul(FEWEST_SAMPLES as u32 + 1);
+        let length = length.max(samples.min(length * LONGEST_IDLE));
         let start_ns = self.clock.now_ns();
         let end_ns = start_ns + length.as_nanos() as u64;
         while self.clock.now_ns() < end_ns && !stop() {

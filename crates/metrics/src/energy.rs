@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::mac;
 use crate::record::{PhaseKind, Sensors};
 use crate::store::Record;
 use crate::summary::{Training, Window};
@@ -189,7 +190,7 @@ impl Power {
         let by_counter = energy.len() > 1;
         let samples = match by_counter {
             true => energy,
-            false => values(&record.sensors, rail, |it| it.power_uw.as_ref()),
+            false => power(record, rail),
         };
         let segments = samples.windows(2).filter_map(|pair| {
             let [(begin_ns, first), (end_ns, second)] = *pair else {
@@ -272,6 +273,25 @@ impl Power {
             per_generated_token: None,
         })
     }
+}
+
+/// The readings of a rail's power.
+///
+/// What stands still is silent with macmon, and an idle GPU is still. A rail that spoke once in the
+/// run has a counter that counts: where it is silent beside others, it has 0.
+fn power(record: &Record, rail: &str) -> Vec<(u64, u64)> {
+    let read = values(&record.sensors, rail, |it| it.power_uw.as_ref());
+    let sampling = record.start.sampling.as_ref();
+    let source = sampling.and_then(|it| it.rails.get(rail));
+    let silent_is_0 = source.is_some_and(|it| it == mac::SOURCE) && mac::is_counted(rail);
+    if read.is_empty() || !silent_is_0 {
+        return read;
+    }
+    let sensors = record.sensors.iter();
+    sensors
+        .filter_map(|it| Some((it.at_ns, it.power_uw.as_ref()?)))
+        .map(|(at_ns, rails)| (at_ns, rails.get(rail).copied().unwrap_or(0)))
+        .collect()
 }
 
 impl Segment {
@@ -429,6 +449,31 @@ mod tests {
         assert_near(rail.idle_watts.unwrap(), 8.0, 1e-9, "idle");
         let per_iteration = rail.training.unwrap().per_iteration.unwrap();
         assert_near(per_iteration.above_idle.unwrap(), 22.0, 1e-9, "above idle");
+    }
+
+    #[test]
+    fn a_counter_of_macmon_that_stands_still_is_no_power() {
+        let idle = Phase {
+            phase: PhaseKind::Idle,
+            start_ns: 0,
+            wall_ns: 900 * MS,
+        };
+        let silent = |k: u64| Sensors {
+            power_uw: Some([("system".to_owned(), 9_000_000)].into()),
+            ..power(k * 100, 0.0)
+        };
+        let sample = |k| match k % 2 == 0 || k < 10 {
+            true => silent(k),
+            false => power(k * 100, 60.0),
+        };
+        let sensors: Vec<_> = (0..60).map(sample).collect();
+        let read = rail(&record(&sensors, &[idle], &[1, 1, 1, 1]), "gpu");
+        assert_eq!(read.idle_watts, Some(0.0));
+        assert_near(read.training.unwrap().watts, 30.0, 1e-9, "watts");
+        // Without a sample of its own above 0 there is none.
+        let sensors: Vec<_> = (0..60).map(silent).collect();
+        let never = rail(&record(&sensors, &[idle], &[1, 1, 1, 1]), "gpu");
+        assert_eq!((never.idle_watts, never.training), (None, None));
     }
 
     #[test]

@@ -120,10 +120,20 @@ pub fn power_mode_name(mode: u32) -> Option<&'static str> {
     }
 }
 
+/// Name of macmon as a source.
+pub const SOURCE: &str = "macmon";
+
+/// Whether macmon has a rail's power from a counter of its own: where it is silent and others are
+/// not, the counter stood still, provided that it counts at all.
+pub fn is_counted(rail: &str) -> bool {
+    rail != "system"
+}
+
 /// A sample from macmon's metrics as JSON, without its moment.
 ///
 /// macmon has 0 for power and clocks that it could not read, and earlier versions for temperatures
-/// too: 0 is taken for absent.
+/// too: 0 is taken for absent. Where it could not read the system's power, or read less than the
+/// sum of CPU, GPU and ANE, it has that sum in its place, which is taken for absent as well.
 pub fn macmon(metrics: &Value) -> Sensors {
     let above_0 = |value: &Value, unit: f64| {
         let scaled = value.as_f64()? * unit;
@@ -134,8 +144,12 @@ pub fn macmon(metrics: &Value) -> Sensors {
         let celsius = metrics.get("temp")?.get(key)?;
         above_0(celsius, 1e3).and_then(|mc| i64::try_from(mc).ok())
     };
+    let sum = metrics.get("all_power").and_then(Value::as_f64);
+    let system = metrics.get("sys_power").and_then(Value::as_f64);
+    let is_sum = sum.is_some() && system <= sum;
     let rails = RAILS
         .iter()
+        .filter(|(rail, _)| is_counted(rail) || !is_sum)
         .filter_map(|(rail, key)| Some(((*rail).to_owned(), power(key)?)))
         .collect();
     Sensors {
@@ -294,5 +308,17 @@ mod tests {
                 "cpu_power":0.0,"gpu_power":0.0,"ane_power":0.0,"sys_power":0.0,"ram_power":0.0}"#,
         );
         assert_eq!(guest, Sensors::default());
+    }
+
+    #[test]
+    fn the_sum_of_the_parts_is_not_the_system() {
+        let check = |system: f64, expected| {
+            let metrics = serde_json::json!({"all_power": 24.5, "sys_power": system});
+            let power = macmon(&metrics).power_uw;
+            assert_eq!(power.map(|rails| rails["system"]), expected);
+        };
+        check(41.0, Some(41_000_000));
+        check(24.5, None);
+        check(0.0, None);
     }
 }

@@ -195,6 +195,13 @@ mod system {
         pub(super) fn describe(&self, machine: &mut Machine) {
             let names = mac::SYSCTL_NAMES;
             let facts = mac::sysctl(&output("/usr/sbin/sysctl", &names).unwrap_or_default());
+            // To a program that was linked against an older SDK the kernel tells the version that
+            // such programs expect, which is 16 for macOS 26.
+            let version = output("/usr/bin/sw_vers", &["-productVersion"]);
+            machine.os_version = version
+                .as_deref()
+                .and_then(named)
+                .or(machine.os_version.take());
             machine.model_id = sysinfo::Product::name().ok().as_deref().and_then(named);
             machine.virtual_machine = macos::virtual_machine().or(facts.virtual_machine);
             machine.cpu_tiers = facts.cpu_tiers;

@@ -3,13 +3,12 @@
 use std::ffi::CStr;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
-use std::time::Duration;
 
 use objc2_foundation::NSProcessInfo;
 
 use crate::mac;
 use crate::record::Sensors;
-use crate::sampler::{INTERVAL, Source};
+use crate::sampler::Source;
 
 /// 0 nominal, 1 fair, 2 serious, 3 critical.
 pub(crate) fn thermal_state() -> Option<u32> {
@@ -31,20 +30,25 @@ impl Macmon {
 
 impl Source for Macmon {
     fn read(&mut self) -> Option<Sensors> {
-        // Milliseconds of the interval, which is far below 2^32 of them.
-        let metrics = self.0.get_metrics(self.span().as_millis() as u32).ok()?;
+        // With 0 it does not wait, and has the averages since the call before.
+        let metrics = self.0.get_metrics(0).ok()?;
         Some(Sensors {
             thermal_state: thermal_state(),
             ..mac::macmon(&serde_json::to_value(&metrics).ok()?)
         })
     }
 
-    fn span(&self) -> Duration {
-        INTERVAL
+    fn averages(&self) -> bool {
+        true
+    }
+
+    fn late(&self) -> &'static [&'static str] {
+        // The counter of an idle GPU stands still.
+        &["gpu"]
     }
 
     fn name(&self, _: &str) -> &'static str {
-        "macmon"
+        mac::SOURCE
     }
 }
 

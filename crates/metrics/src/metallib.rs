@@ -3,7 +3,8 @@
 //!
 //! MLX runs on them where the GPU has them, the system is macOS 26.2 or newer, and the kernels
 //! were built for such a system (`is_nax_available` in `mlx/backend/metal/device.cpp` of MLX
-//! 0.32.2). Built for an older one, the library works and leaves them idle.
+//! 0.32.2). Built for an older one, the library works and leaves them idle. Built for such a
+//! system, it does not ask which one it runs on.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -104,7 +105,8 @@ pub enum NeuralAccelerators {
     None,
     /// They are used.
     Used,
-    /// The GPU has them; the system is older than macOS 26.2.
+    /// The GPU has them; the system is older than macOS 26.2. What a library does there that was
+    /// built for a newer one is not known.
     OldSystem,
     /// The GPU and the system have them; the library has no kernels for them.
     NoKernels,

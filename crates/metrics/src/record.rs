@@ -94,7 +94,8 @@ impl Start {
 /// Sensors that are read at an interval, by a thread of its own.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Sampling {
-    /// Between two samples, as intended: they lie further apart where reading is slow.
+    /// Between two samples, by what the first reading cost: they lie further apart where one costs
+    /// more.
     pub interval_ns: u64,
     /// What the power of each rail is read from (`NVML`, `powercap`, `macmon`).
     pub rails: BTreeMap<String, String>,

@@ -4,6 +4,7 @@
 //! between two steps. A reading may take one part in a hundred of the time between two: where it
 //! is dearer, they lie further apart.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,10 +23,15 @@ pub trait Source {
     /// A sample of now, without its moment; `at_ns` is set by the caller.
     fn read(&mut self) -> Option<Sensors>;
 
-    /// How long the reading itself waits, for sources that measure over a span: their figures
-    /// are averages over it.
-    fn span(&self) -> Duration {
-        Duration::ZERO
+    /// Whether the figures are averages over the time since the reading before, and not of the
+    /// moment.
+    fn averages(&self) -> bool {
+        false
+    }
+
+    /// Rails that may be silent in the first sample of a source that has others.
+    fn late(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// What a rail is read from.
@@ -54,16 +60,21 @@ impl Sampler {
             .name("sensors".to_owned())
             .spawn(move || {
                 let Some(mut source) = open() else { return };
-                let Some((first, _)) = sample(&mut source, clock) else {
-                    return;
-                };
-                let Some(found) = describe(&source, &first) else {
-                    return;
-                };
-                if send_sampling.send(found).is_err() || send.send(first).is_err() {
-                    return;
+                // Dearer than those that follow, and no average over a time that is known.
+                let opened = Reading::take(&mut source, clock, 0);
+                if source.averages() {
+                    thread::sleep(INTERVAL);
                 }
-                run(&mut source, clock, &send, &stopped);
+                let first = Reading::take(&mut source, clock, opened.begin_ns);
+                let Some(sensors) = &first.sensors else {
+                    return;
+                };
+                let Some(found) = describe(&source, sensors, first.cost) else {
+                    return;
+                };
+                if send_sampling.send(found).is_ok() {
+                    run(&mut source, clock, first, &send, &stopped);
+                }
             })
             .ok()?;
         match sampling.recv() {
@@ -115,59 +126,77 @@ impl Drop for Sampler {
 fn run<S: Source>(
     source: &mut S,
     clock: SystemClock,
+    first: Reading,
     send: &Sender<Sensors>,
     stopped: &Receiver<()>,
 ) {
-    let mut cost = Duration::ZERO;
+    let mut last = first;
     loop {
-        let pause = pause(cost, source.span());
+        if let Some(sensors) = last.sensors.take()
+            && send.send(sensors).is_err()
+        {
+            return;
+        }
+        let pause = interval(last.cost);
         if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
             return;
         }
-        let Some((sensors, took)) = sample(source, clock) else {
-            continue;
+        last = Reading::take(source, clock, last.begin_ns);
+    }
+}
+
+/// How long to wait between two readings that cost this much.
+fn interval(cost: Duration) -> Duration {
+    INTERVAL.max(cost * SHARE)
+}
+
+/// A sample, or that there was none, and what it cost.
+struct Reading {
+    sensors: Option<Sensors>,
+    begin_ns: u64,
+    cost: Duration,
+}
+
+impl Reading {
+    /// Reads a sample, `since_ns` being when the reading before began.
+    fn take<S: Source>(source: &mut S, mut clock: SystemClock, since_ns: u64) -> Self {
+        let begin_ns = clock.now_ns();
+        let sensors = source.read();
+        let end_ns = clock.now_ns();
+        // An average stands in the middle of its time, which ends where the reading begins.
+        let at_ns = match source.averages() {
+            true => begin_ns - begin_ns.saturating_sub(since_ns) / 2,
+            false => end_ns,
         };
-        cost = took;
-        if send.send(sensors).is_err() {
-            return;
+        Self {
+            sensors: sensors.map(|sensors| Sensors { at_ns, ..sensors }),
+            begin_ns,
+            cost: Duration::from_nanos(end_ns - begin_ns),
         }
     }
 }
 
-/// How long to wait before a reading that is expected to cost this much, and waits for `span`
-/// itself.
-fn pause(cost: Duration, span: Duration) -> Duration {
-    INTERVAL.max(cost * SHARE).saturating_sub(span)
-}
-
-/// A sample at its moment, which is the middle of what it is an average of, and what it cost.
-fn sample<S: Source>(source: &mut S, mut clock: SystemClock) -> Option<(Sensors, Duration)> {
-    let begin = clock.now_ns();
-    let sensors = source.read()?;
-    let end = clock.now_ns();
-    let span = source.span();
-    let half = u64::try_from(span.as_nanos() / 2).unwrap_or(0);
-    let at_ns = end.saturating_sub(half).max(begin);
-    let took = Duration::from_nanos(end - begin).saturating_sub(span);
-    Some((Sensors { at_ns, ..sensors }, took))
-}
-
-fn describe<S: Source>(source: &S, first: &Sensors) -> Option<Sampling> {
+/// What there is to sample, how often at this cost of a reading, and from what.
+fn describe<S: Source>(source: &S, first: &Sensors, cost: Duration) -> Option<Sampling> {
     let power = first.power_uw.iter().flat_map(|rails| rails.keys());
     let energy = first.energy_uj.iter().flat_map(|rails| rails.keys());
-    let rails: std::collections::BTreeMap<String, String> = power
+    let mut rails: BTreeMap<String, String> = power
         .chain(energy)
         .map(|rail| (rail.clone(), source.name(rail).to_owned()))
         .collect();
-    (!rails.is_empty()).then(|| Sampling {
-        interval_ns: INTERVAL.as_nanos() as u64,
+    if rails.is_empty() {
+        return None;
+    }
+    let late = source.late().iter();
+    rails.extend(late.map(|&rail| (rail.to_owned(), source.name(rail).to_owned())));
+    Some(Sampling {
+        interval_ns: u64::try_from(interval(cost).as_nanos()).unwrap_or(u64::MAX),
         rails,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Instant;
 
     use super::*;
@@ -189,14 +218,61 @@ mod tests {
         }
     }
 
+    /// Has 7 µW on average since the reading before, and a rail that comes later.
+    struct Averaging;
+
+    impl Source for Averaging {
+        fn read(&mut self) -> Option<Sensors> {
+            thread::sleep(Duration::from_millis(4));
+            Some(Sensors {
+                power_uw: Some([("system".to_owned(), 7)].into()),
+                ..Sensors::default()
+            })
+        }
+
+        fn averages(&self) -> bool {
+            true
+        }
+
+        fn late(&self) -> &'static [&'static str] {
+            &["gpu"]
+        }
+
+        fn name(&self, _: &str) -> &'static str {
+            "test"
+        }
+    }
+
     #[test]
     fn a_reading_takes_a_hundredth_of_the_time_at_most() {
         let ms = Duration::from_millis;
-        assert_eq!(pause(ms(0), ms(0)), ms(250));
-        assert_eq!(pause(ms(2), ms(0)), ms(250));
-        assert_eq!(pause(ms(5), ms(0)), ms(500));
-        assert_eq!(pause(ms(5), ms(200)), ms(300));
-        assert_eq!(pause(ms(1), ms(250)), ms(0));
+        assert_eq!(interval(ms(0)), ms(250));
+        assert_eq!(interval(ms(2)), ms(250));
+        assert_eq!(interval(ms(5)), ms(500));
+    }
+
+    #[test]
+    fn an_average_stands_in_the_middle_of_its_time_and_costs_all_that_it_takes() {
+        let mut clock = SystemClock::new(Instant::now());
+        thread::sleep(Duration::from_millis(10));
+        let before_ns = clock.now_ns();
+        let since_ns = before_ns - 8_000_000;
+        let reading = Reading::take(&mut Averaging, clock, since_ns);
+        let at_ns = reading.sensors.unwrap().at_ns;
+        assert_eq!(at_ns - since_ns, (reading.begin_ns - since_ns).div_ceil(2));
+        assert!(reading.begin_ns >= before_ns && reading.cost >= Duration::from_millis(4));
+        let moment = Reading::take(&mut Counting(0), clock, since_ns);
+        assert!(moment.sensors.unwrap().at_ns >= moment.begin_ns);
+    }
+
+    #[test]
+    fn a_dear_reading_is_recorded_with_its_interval_and_the_rails_that_come_later() {
+        let clock = SystemClock::new(Instant::now());
+        let sampler = Sampler::start(clock, || Some(Averaging)).unwrap();
+        let sampling = sampler.sampling();
+        assert!(sampling.interval_ns >= 400_000_000, "{sampling:?}");
+        let rails: Vec<_> = sampling.rails.keys().collect();
+        assert_eq!(rails, ["gpu", "system"]);
     }
 
     #[test]
@@ -209,7 +285,9 @@ mod tests {
             .iter()
             .map(|it| it.power_uw.as_ref().unwrap()["gpu"])
             .collect();
-        assert_eq!(power, (1..=power.len() as u64).collect::<Vec<_>>());
+        // The first reading is not a sample.
+        let expected: Vec<_> = (2..).take(power.len()).collect();
+        assert_eq!(power, expected);
         assert!(!power.is_empty() && samples.is_sorted_by_key(|it| it.at_ns));
     }
 

@@ -12,6 +12,9 @@ use crate::process::{command, quiet};
 const PYTHON: (u32, u32) = (3, 8);
 /// The oldest pip that knows the wheels' platform tag (`manylinux_2_35`).
 const PIP: (u32, u32) = (20, 3);
+/// The oldest pip that takes the build tools' wheels, for both kinds of Mac from macOS 10.9 on, on
+/// Apple silicon.
+const PIP_MAC: (u32, u32) = (21, 1);
 /// The oldest glibc that MLX's wheels run on.
 const GLIBC: (u32, u32) = (2, 35);
 /// The oldest macOS that MLX's wheels run on.
@@ -69,6 +72,7 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
     if !linux && !found.developer_tools {
         missing.push("Apple's Command Line Tools: `xcode-select --install`".to_owned());
     }
+    let pip = if linux { PIP } else { PIP_MAC };
     let python = install(
         "python3 python3-pip",
         "python3 python3-pip",
@@ -85,9 +89,9 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
             None => missing.push(format!(
                 "pip for that python3: `python3 -m ensurepip --user`, or {python}"
             )),
-            Some(version) if version < PIP => missing.push(format!(
+            Some(version) if version < pip => missing.push(format!(
                 "pip {}, found {}: `python3 -m pip install --user --upgrade pip`",
-                at_least(PIP),
+                at_least(pip),
                 dotted(version)
             )),
             Some(_) => {}
@@ -280,6 +284,17 @@ mod tests {
                 "glibc 2.35 or newer, found 2.31",
             ],
         );
+    }
+
+    #[test]
+    fn a_mac_needs_a_newer_pip_than_linux() {
+        let found = Found {
+            pip: Some((20, 3)),
+            system: None,
+            ..complete()
+        };
+        check(&found, true, &[]);
+        check(&found, false, &["pip 21.1 or newer, found 20.3"]);
     }
 
     #[test]

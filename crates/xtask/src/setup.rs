@@ -139,7 +139,12 @@ pub(crate) fn setup(backend: Option<Backend>, blas: Option<Blas>) -> Result<Opti
     let lock_file =
         fs::read_to_string(root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let mlx_sys = locked_version(&lock_file, "mlx-sys").context("Cargo.lock has no mlx-sys")?;
-    let recipe = recipe(backend, blas, &mlx_sys);
+    // pip chooses the wheel by it.
+    let system = match platform.linux {
+        true => String::new(),
+        false => quiet(&mut command("sw_vers", ["-productVersion"]))?,
+    };
+    let recipe = recipe(backend, blas, &mlx_sys, major(&system));
 
     let current = installed.filter(|installed| installed["recipe"] == recipe.as_str());
     let up_to_date = current.is_some();
@@ -235,10 +240,10 @@ fn read_installed(native: &Path, platform: &Platform) -> Option<Value> {
 }
 
 /// A fingerprint of everything an installation is made from: versions and steps are this file.
-fn recipe(backend: Backend, blas: Blas, mlx_sys: &str) -> String {
+fn recipe(backend: Backend, blas: Blas, mlx_sys: &str, system: &str) -> String {
     // Not stable across Rust releases; a new one then merely sets up again.
     let mut hasher = DefaultHasher::new();
-    (backend.name(), format!("{blas:?}"), mlx_sys).hash(&mut hasher);
+    (backend.name(), format!("{blas:?}"), mlx_sys, system).hash(&mut hasher);
     (
         include_str!("setup.rs"),
         COMPAT_HEADER,
@@ -247,6 +252,11 @@ fn recipe(backend: Backend, blas: Blas, mlx_sys: &str) -> String {
     )
         .hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+/// The first number of a version.
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default().trim()
 }
 
 /// The version of a package in the text of a `Cargo.lock`.
@@ -401,6 +411,9 @@ fn pip_install(folder: &Path, wheels: &[String]) -> Result<()> {
         // Settings for installing into an environment, which this does not do.
         .env("PIP_USER", "0")
         .env("PIP_REQUIRE_VIRTUALENV", "0")
+        // macOS tells a Python that was built for an older one that it is 16, and pip then takes
+        // the wheel for macOS 15.
+        .env("SYSTEM_VERSION_COMPAT", "0")
         .env("PIP_BREAK_SYSTEM_PACKAGES", "1");
     quiet(&mut pip).context("cannot install from PyPI (is there network access?)")?;
     Ok(())
@@ -774,9 +787,16 @@ version = \"0.7.0\"
 
     #[test]
     fn another_version_or_choice_is_another_recipe() {
-        let first = recipe(Backend::Cpu, Blas::Auto, "0.7.0");
-        assert_eq!(first, recipe(Backend::Cpu, Blas::Auto, "0.7.0"));
-        assert_ne!(first, recipe(Backend::Cpu, Blas::None, "0.7.0"));
-        assert_ne!(first, recipe(Backend::Cpu, Blas::Auto, "0.7.1"));
+        let first = recipe(Backend::Cpu, Blas::Auto, "0.7.0", "");
+        assert_eq!(first, recipe(Backend::Cpu, Blas::Auto, "0.7.0", ""));
+        assert_ne!(first, recipe(Backend::Cpu, Blas::None, "0.7.0", ""));
+        assert_ne!(first, recipe(Backend::Cpu, Blas::Auto, "0.7.1", ""));
+    }
+
+    #[test]
+    fn an_update_of_macos_to_another_major_version_is_another_recipe() {
+        let on = |version| recipe(Backend::Metal, Blas::Auto, "0.7.0", major(version));
+        assert_eq!(on("26.1\n"), on("26.2.1\n"));
+        assert_ne!(on("15.6\n"), on("26.2\n"));
     }
 }

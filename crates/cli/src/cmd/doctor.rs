@@ -214,7 +214,8 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
         let used = match neural_accelerators(mlx, machine) {
             NeuralAccelerators::None => "the GPU has none",
             NeuralAccelerators::Used => "used",
-            NeuralAccelerators::OldSystem | NeuralAccelerators::NoKernels => "not used",
+            NeuralAccelerators::OldSystem => "macOS is older than 26.2",
+            NeuralAccelerators::NoKernels => "not used",
             NeuralAccelerators::Unknown => NOT_READ,
         };
         facts.push(("neural accel.", used.to_owned()));

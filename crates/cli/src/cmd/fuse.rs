@@ -37,7 +37,7 @@ pub(crate) fn run(args: &FuseArgs, output: Output) -> Result<(), Failure> {
         seed: args.seed,
         quantize,
     };
-    let adapters = adapters_of(&args.adapters);
+    let adapters = adapters_of(&args.adapters)?;
     export::write_fused(&place, how, &adapters, args.dequantize, dir)?;
     let dir = fs::canonicalize(dir).with_context(|| format!("cannot open {}", dir.display()))?;
     output::print(&match output.json {

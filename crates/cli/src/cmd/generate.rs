@@ -5,6 +5,7 @@ use std::{
     rc::Rc,
 };
 
+use anyhow::Context;
 use metrics::{
     footprint::FootprintReader,
     measure::SystemClock,
@@ -43,8 +44,10 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
     let place = loading::find(&args.model, output.quiet, || false)?;
     let how = loading::how(&args.model, scheme, device, args.seed);
     let loaded = load::load(&place, how)?;
-    let adapters =
-        |dir: &Path| Adapters::load(loaded.model.shape(), &adapters_of(dir)).map(Rc::new);
+    let adapters = |dir: &Path| -> anyhow::Result<_> {
+        let adapters = Adapters::load(loaded.model.shape(), &adapters_of(dir)?)?;
+        Ok(Rc::new(adapters))
+    };
     let mut generator = Generator {
         adapters: args.adapters.as_deref().map(adapters).transpose()?,
         loaded: &loaded,
@@ -88,13 +91,19 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
 }
 
 /// A run folder stands for the adapters inside it.
-pub(crate) fn adapters_of(dir: &Path) -> PathBuf {
-    let inside = dir.join(ADAPTERS);
-    if inside.is_dir() {
-        inside
-    } else {
-        dir.to_owned()
-    }
+///
+/// # Errors
+///
+/// There is no such folder.
+pub(crate) fn adapters_of(dir: &Path) -> anyhow::Result<PathBuf> {
+    let places = [dir.join(ADAPTERS), dir.to_owned()];
+    places.into_iter().find(|it| it.is_dir()).with_context(|| {
+        format!(
+            "cannot read {}/adapter_config.json: {0} is no folder; name a run folder, or a folder \
+             of adapters",
+            dir.display()
+        )
+    })
 }
 
 fn as_json(generation: &Generation, summary: &GenerationSummary) -> serde_json::Value {

@@ -88,7 +88,7 @@ fn what_cannot_be_generated_from_is_a_clear_error() {
     check(
         "--prompt a --adapters nope",
         1,
-        &["cannot read nope/adapter_config.json"],
+        &["cannot read nope/adapter_config.json", "name a run folder"],
     );
     check(
         "--prompt a --adapters file",

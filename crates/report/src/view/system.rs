@@ -173,7 +173,7 @@ pub(super) fn system(record: &Record) -> String {
             match neural_accelerators(mlx, machine) {
                 NeuralAccelerators::None => "the device has none",
                 NeuralAccelerators::Used => "used",
-                NeuralAccelerators::OldSystem => "not used: macOS is older than 26.2",
+                NeuralAccelerators::OldSystem => "not measured: macOS is older than 26.2",
                 NeuralAccelerators::NoKernels => "not used: the library has no kernels for them",
                 NeuralAccelerators::Unknown => NOT_MEASURED,
             }
