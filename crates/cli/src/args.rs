@@ -53,6 +53,8 @@ enum Command {
     /// worse.
     #[command(allow_negative_numbers = true)]
     Regress(Box<RegressArgs>),
+    /// Compare runs of several machines, builds or days, in columns.
+    Compare(Box<CompareArgs>),
     /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
     #[command(allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
@@ -134,9 +136,9 @@ pub(crate) enum Format {
     Markdown,
     /// report.html, one page with everything in it.
     Html,
-    /// report.json, every derived value.
+    /// report.json, every derived value; of a comparison, comparison.json.
     Json,
-    /// samples.csv and tokens.csv, the raw samples.
+    /// samples.csv and tokens.csv, the raw samples; of a comparison, comparison.csv.
     Csv,
     /// The charts as PNG too.
     Png,
@@ -366,6 +368,30 @@ pub(crate) struct RegressArgs {
 }
 
 #[derive(ClapArgs)]
+#[command(
+    after_help = "Each argument gives a column for every machine, build and arm among its runs, so \
+                  that runs of one column belong in one argument: a folder of them, or a pattern \
+                  in quotes. Ends with 6 where the runs did not do the same work in the same way."
+)]
+pub(crate) struct CompareArgs {
+    /// Run folders, folders of runs (also of sets), or patterns of either.
+    #[arg(required = true)]
+    pub(crate) runs: Vec<String>,
+    /// Field in which the runs may differ, as the refusal names it; give it several times for
+    /// several. The tables say so in their headings.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) allow: Vec<String>,
+    /// TOML file of thresholds to judge by, in place of the defaults.
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
+    pub(crate) rules: Option<Thresholds>,
+    /// Folder to write the report to [default: reports/<time>-runs-compare].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
     /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
@@ -476,6 +502,7 @@ impl Args {
             Command::Noise(args) => cmd::noise::run(*args, self.output, clock),
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
+            Command::Compare(args) => cmd::compare::run(&args, self.output, clock),
             Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),

@@ -1,6 +1,7 @@
 //! One file a command; each has one `run`.
 
 pub(crate) mod audit;
+pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod fuse;
