@@ -28,8 +28,7 @@ pub(crate) fn read(arguments: &[String]) -> Result<Runs, Failure> {
             label = format!("{} ({number})", self::label(argument));
         }
         for root in roots(argument)? {
-            let folders = folders(&root)?;
-            for (folder, within) in folders {
+            for (folder, within) in within(&root)? {
                 // The same folder by two ways.
                 let place = fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
                 if !places.insert((label.clone(), place)) {
@@ -57,6 +56,17 @@ pub(crate) fn read(arguments: &[String]) -> Result<Runs, Failure> {
         }
     }
     Ok(runs)
+}
+
+/// The folders of the runs, or their records, of all arguments.
+pub(crate) fn folders(arguments: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let mut folders = Vec::new();
+    for argument in arguments {
+        for root in roots(argument)? {
+            folders.extend(within(&root)?.into_iter().map(|(folder, _)| folder));
+        }
+    }
+    Ok(folders)
 }
 
 /// What the columns of an argument are called after: its last part, or the pattern.
@@ -103,7 +113,7 @@ fn roots(argument: &str) -> Result<Vec<PathBuf>, Failure> {
 
 /// The run folders at or below a path, with the ways to them, in order. Links below it are not
 /// followed, so that none leads in a circle.
-fn folders(root: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+fn within(root: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
     if root.is_file() || root.join(store::FILE_NAME).exists() {
         return Ok(vec![(root.to_owned(), String::new())]);
     }

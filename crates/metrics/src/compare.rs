@@ -151,8 +151,7 @@ pub enum CompareError {
     #[error("--allow {field}: runs have no such field; the fields are {known}")]
     UnknownField { field: String, known: String },
     #[error(
-        "there are fewer than two columns with runs to compare ({}); name runs of another machine, \
-         build or day",
+        "there are fewer than two columns to compare: {}; name runs of another machine, build or day",
         .0
     )]
     TooFew(String),
@@ -497,14 +496,12 @@ pub fn compare(
         }
     });
     let apart: Vec<Apart> = apart.collect();
-    if ranked.len() < 2 {
-        let mut why = vec![format!(
-            "{} of {} runs",
-            of_columns.iter().flatten().count(),
-            runs.len()
-        )];
-        why.extend(apart.iter().map(|it| format!("{}: {}", it.column, it.why)));
-        return Err(CompareError::TooFew(why.join("; ")));
+    // Of runs that are all apart there is something to show.
+    if columns.len() < 2 {
+        return Err(CompareError::TooFew(match columns.first() {
+            Some(only) => format!("all runs are of {only}"),
+            None => "there is no run".to_owned(),
+        }));
     }
     let arms: Vec<&[&Run]> = ranked.iter().map(|at| of_columns[*at].as_slice()).collect();
     let origins: Vec<&Origin> = ranked.iter().map(|at| &runs.columns[*at]).collect();
