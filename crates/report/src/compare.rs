@@ -389,7 +389,8 @@ fn changes(summary: &Summary) -> String {
             .collect::<Vec<_>>()
     });
     let mut head = head(summary, "Metric");
-    head.remove(1);
+    // The first column is what the others are against.
+    head.drain(1..head.len().min(2));
     table_of(&head, &rows.collect::<Vec<_>>())
 }
 

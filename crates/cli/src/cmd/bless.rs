@@ -75,8 +75,10 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
             )));
         }
     }
-    let number = baseline.accepted.len() + 1;
-    let name = format!("{number:03}");
+    // A folder that an interrupted one left is no entry, and stays.
+    let names = (baseline.accepted.len() + 1..).map(|number| format!("{number:03}"));
+    let mut names = names.skip_while(|name| dir.join(name).exists());
+    let name = names.next().context("there is no name left")?;
     // Under another name until it is whole.
     let part = dir.join(format!("{name}.part"));
     if part.exists() {
