@@ -53,6 +53,12 @@ enum Command {
     /// worse.
     #[command(allow_negative_numbers = true)]
     Regress(Box<RegressArgs>),
+    /// Compare runs of several machines, builds or days, in columns.
+    Compare(Box<CompareArgs>),
+    /// Judge runs of a candidate against those of a baseline, for a script to act on.
+    Gate(Box<GateArgs>),
+    /// Accept runs as a new baseline for `gate`, with a reason that is kept.
+    Bless(Box<BlessArgs>),
     /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
     #[command(allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
@@ -135,9 +141,9 @@ pub(crate) enum Format {
     Markdown,
     /// report.html, one page with everything in it.
     Html,
-    /// report.json, every derived value.
+    /// report.json, every derived value; of a comparison, comparison.json.
     Json,
-    /// samples.csv and tokens.csv, the raw samples.
+    /// samples.csv and tokens.csv, the raw samples; of a comparison, comparison.csv.
     Csv,
     /// The charts as PNG too.
     Png,
@@ -367,6 +373,78 @@ pub(crate) struct RegressArgs {
 }
 
 #[derive(ClapArgs)]
+#[command(
+    after_help = "Each argument gives a column for every machine, build and arm among its runs, so \
+                  that runs of one column belong in one argument: a folder of them, or a pattern \
+                  in quotes. Ends with 6 where the runs did not do the same work in the same way."
+)]
+pub(crate) struct CompareArgs {
+    /// Run folders, folders of runs (also of sets), or patterns of either.
+    #[arg(required = true)]
+    pub(crate) runs: Vec<String>,
+    /// Field in which the runs may differ, as the refusal names it; give it several times for
+    /// several. The tables say so in their headings.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) allow: Vec<String>,
+    /// TOML file of thresholds to judge by, in place of the defaults.
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
+    pub(crate) rules: Option<Thresholds>,
+    /// Folder to write the report to [default: reports/<time>-runs-compare].
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) presentation: Presentation,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Ends with 0 where the candidate is equivalent, improved, or changed but small, and \
+                  with 3 to 6 otherwise (see `lfmark --help`). The limits file has a table for each \
+                  metric that is judged (all, without one): practical = 0.05; for memory also soft \
+                  and hard, in bytes; noise = { runs = 10, sd = 0.004 }, of identical runs."
+)]
+pub(crate) struct GateArgs {
+    /// Run folders, folders of runs, patterns of either, or a folder that `lfmark bless` wrote.
+    #[arg(long, value_name = "RUNS", required_unless_present = "criterion")]
+    pub(crate) baseline: Vec<String>,
+    /// Runs to judge, named alike.
+    #[arg(long, value_name = "RUNS", required_unless_present = "criterion")]
+    pub(crate) candidate: Vec<String>,
+    /// Instead, folder that criterion wrote, with `base` and `new` of every benchmark: one run of
+    /// each. Give several of them, of as many runs of either, for a verdict.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["baseline", "candidate", "limits", "noise"]
+    )]
+    pub(crate) criterion: Vec<PathBuf>,
+    /// TOML file of the metrics to judge with their limits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) limits: Option<PathBuf>,
+    /// Noise floor to judge with, as `lfmark noise` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) noise: Option<PathBuf>,
+    /// TOML file of thresholds to judge by, in place of the defaults.
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
+    pub(crate) rules: Option<Thresholds>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct BlessArgs {
+    /// Runs to accept: run folders, folders of runs, or patterns of either. Their records are
+    /// copied.
+    #[arg(long, value_name = "RUNS", required = true)]
+    pub(crate) candidate: Vec<String>,
+    /// Folder of the baseline: a new one, or one that this command wrote, in which the earlier
+    /// records and reasons stay.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) baseline: PathBuf,
+    /// Why what these runs measure is accepted.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
     /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
@@ -476,6 +554,9 @@ impl Args {
             Command::Noise(args) => cmd::noise::run(*args, self.output, clock),
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
+            Command::Compare(args) => cmd::compare::run(&args, self.output, clock),
+            Command::Gate(args) => cmd::gate::run(&args, self.output),
+            Command::Bless(args) => cmd::bless::run(&args, self.output, clock),
             Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),

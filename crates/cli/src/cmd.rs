@@ -1,9 +1,12 @@
 //! One file a command; each has one `run`.
 
 pub(crate) mod audit;
+pub(crate) mod bless;
+pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod fuse;
+pub(crate) mod gate;
 pub(crate) mod generate;
 pub(crate) mod models;
 pub(crate) mod noise;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Shown by `lfmark --help`. Codes 3 to 6 belong to commands that pass judgement on a change:
-/// `regress`, and `versus` of what is not the same work. `run --repeats` and `noise` end with 0 when
+/// `regress` and `gate`, and `versus` and `compare` of what is not the same work. `run --repeats` and `noise` end with 0 when
 /// everything was measured, and a noise floor that cannot be used is a usage error.
 pub(crate) const TABLE: &str = "\
 Exit codes:

@@ -11,6 +11,7 @@ mod output;
 mod png;
 mod progress;
 mod prompts;
+mod records;
 mod settle;
 mod telemetry;
 mod workload;

@@ -73,7 +73,7 @@ pub(crate) fn write_set(
 
 /// Writes a rendered report as Markdown and what else was asked for, and removes what an earlier
 /// report left.
-fn write(
+pub(crate) fn write(
     rendered: &Rendered,
     others: Vec<File>,
     presentation: &Presentation,
@@ -125,12 +125,20 @@ fn write(
 fn every_name() -> impl Iterator<Item = String> {
     let rendered = report::file_names()
         .chain(report::set_file_names())
-        .chain(report::sweep_file_names());
+        .chain(report::sweep_file_names())
+        .chain(report::compare_file_names());
     let charts = rendered
         .filter(|name| name.ends_with(".svg"))
         .collect::<Vec<_>>();
     let pngs = charts.iter().map(|name| png_name(name)).collect::<Vec<_>>();
-    let others = [report::HTML, report::JSON, report::SAMPLES, report::TOKENS];
+    let others = [
+        report::HTML,
+        report::JSON,
+        report::SAMPLES,
+        report::TOKENS,
+        report::COMPARISON_JSON,
+        report::COMPARISON_CSV,
+    ];
     charts
         .into_iter()
         .chain(others)

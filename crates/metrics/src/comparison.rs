@@ -91,6 +91,8 @@ pub fn compare(
 pub struct Metric {
     pub name: String,
     pub better: Better,
+    /// The smallest change that matters in this metric; `None` for that of the rules.
+    pub practical: Option<f64>,
     pub baseline: Vec<Run>,
     pub candidate: Vec<Run>,
 }
@@ -406,7 +408,7 @@ impl<'a> Tested<'a> {
             },
             paired,
             noise: noise.and_then(|floor| floor.metrics.get(&metric.name).copied()),
-            practical: rules.practical.ln_1p(),
+            practical: metric.practical.unwrap_or(rules.practical).ln_1p(),
         }
     }
 
@@ -442,6 +444,7 @@ impl<'a> Tested<'a> {
             better,
             baseline,
             candidate,
+            ..
         } = self.metric;
         let values = |runs: &[Run]| -> Vec<f64> { runs.iter().map(|run| run.value).collect() };
         MetricComparison {

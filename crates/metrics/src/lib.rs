@@ -15,7 +15,9 @@
 //! | [`engine`] | a workload of known truth, measured as a real one |
 //! | [`selftest`] | faults that are planted, and the verdicts that have to follow |
 //! | [`power`] | the table of false alarms and power |
+//! | [`gate`] | whether a candidate may take the place of a baseline |
 //! | [`random`] | the seeded generator |
+//! | [`compare`] | runs that were not started together, machine by machine |
 //! | [`comparison`] | the decision between two sets of runs |
 //! | [`sets`] | runs that were started together: their values, and what makes them comparable |
 //! | [`performance`] | rates, start and memory by arm of a set, and their ratios |
@@ -42,11 +44,13 @@ pub mod audit;
 pub mod bandwidth;
 pub mod chips;
 pub mod claims;
+pub mod compare;
 pub mod comparison;
 pub mod doctor;
 pub mod energy;
 pub mod engine;
 pub mod footprint;
+pub mod gate;
 pub mod headroom;
 pub mod interval;
 pub mod leak;

@@ -210,12 +210,7 @@ impl Key {
             ..
         } = &process.start;
         Self {
-            machine: Machine {
-                os_version: None,
-                kernel: None,
-                gpu_driver: None,
-                ..machine.clone()
-            },
+            machine: machine.stable(),
             mlx_version: mlx.version.clone(),
             backend: mlx.backend.clone(),
             profile: lfmark.profile.clone(),

@@ -178,6 +178,7 @@ pub(crate) fn ratios(
         let metric = Metric {
             name: String::new(),
             better: figure.better(),
+            practical: None,
             baseline: runs(&arms[0]),
             candidate: runs(&arms[1]),
         };

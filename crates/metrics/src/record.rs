@@ -237,6 +237,18 @@ pub struct Machine {
     pub cgroup: Option<Cgroup>,
 }
 
+impl Machine {
+    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver`.
+    pub fn stable(&self) -> Self {
+        Self {
+            os_version: None,
+            kernel: None,
+            gpu_driver: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// CPU cores of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct CpuTier {

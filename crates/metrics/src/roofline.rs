@@ -253,7 +253,7 @@ pub fn roofline(record: &Record, summary: &Summary) -> Roofline {
 }
 
 /// The published figures of the device that a run used; none for a CPU.
-fn peaks(record: &Record) -> Option<Peaks> {
+pub(crate) fn peaks(record: &Record) -> Option<Peaks> {
     let (machine, config) = (&record.start.machine, &record.start.config);
     if config.device != "gpu" {
         return None;

@@ -442,6 +442,7 @@ impl Set {
             .map(|&(metric, _)| Metric {
                 name: metric.name().to_owned(),
                 better: Better::Lower,
+                practical: None,
                 baseline: runs(&arms[0], metric),
                 candidate: runs(&arms[1], metric),
             })
@@ -509,10 +510,6 @@ impl Process {
     /// `None` for a run by itself. `folder` is the name of its folder.
     pub fn of(folder: &str, record: &Record) -> Option<Self> {
         let member = record.start.member.clone()?;
-        let mut hasher = DefaultHasher::new();
-        for it in &record.iterations {
-            (it.rows, it.real_tokens, it.padded_tokens, it.loss_tokens).hash(&mut hasher);
-        }
         let prompts = record.generations.iter();
         let (measured, cropped) = measured(record);
         Some(Self {
@@ -525,7 +522,7 @@ impl Process {
             measured,
             figures: performance::figures(record, cropped),
             work: Work::of(record),
-            iterations_hash: hasher.finish(),
+            iterations_hash: iterations_hash(record),
             prompts: prompts
                 .map(|generation| (generation.prompt_tokens, generation.token_ids.len()))
                 .collect(),
@@ -567,7 +564,7 @@ impl Process {
 }
 
 impl Work {
-    fn of(record: &Record) -> Self {
+    pub(crate) fn of(record: &Record) -> Self {
         let Start {
             config,
             model,
@@ -608,9 +605,18 @@ impl Work {
     }
 }
 
+/// Stands for the token counts of every iteration.
+pub(crate) fn iterations_hash(record: &Record) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for it in &record.iterations {
+        (it.rows, it.real_tokens, it.padded_tokens, it.loss_tokens).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// The metrics of one record, and the iterations taken for warm-up. What was not measured, or is 0,
 /// is missing.
-fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {
+pub(crate) fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {
     let steps: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
     let rules = record.start.rules.unwrap_or_default();
     let cropped = steadiness::judge(&steps, &rules.steadiness).cropped;

@@ -164,7 +164,7 @@ fn change(
 }
 
 /// By its name, or its number where it has none, or whether the power is low.
-fn energy_mode(state: &MachineState) -> Option<String> {
+pub(crate) fn energy_mode(state: &MachineState) -> Option<String> {
     let number = || state.power_mode.map(|mode| mode.to_string());
     let low = || match state.low_power_mode? {
         true => Some("low power".to_owned()),

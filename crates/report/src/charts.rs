@@ -17,6 +17,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::markdown;
 use crate::units;
 
+mod groups;
+pub(crate) use groups::{BarGroup, Curve, MOST_COLUMNS, bar_groups, overlay};
 mod latency;
 pub(crate) use latency::{Times, latency};
 mod memory;
@@ -51,6 +53,7 @@ const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
 const VERMILION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
 const GREEN: RGBColor = RGBColor(0x00, 0x9E, 0x73);
 const PURPLE: RGBColor = RGBColor(0xCC, 0x79, 0xA7);
+const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 
 /// Behind what was taken for warm-up: [`QUIET`], to be seen through.
 const SHADE: RGBAColor = RGBAColor(QUIET.0, QUIET.1, QUIET.2, 0.25);
@@ -234,13 +237,13 @@ pub(crate) fn generation(prompt_rates: &[Bar], rates: &[Bar]) -> Result<String, 
         split + panel_height(rates) + 8,
         |area| {
             heading(area, 0, "Prompt rate, up to the first token (tokens/s)")?;
-            bars_below_labels(area, 52, prompt_rates, BLUE)?;
+            bars_below_labels(area, 52, prompt_rates, &[BLUE])?;
             heading(
                 area,
                 split as i32,
                 "Generation rate, after the first token (tokens/s)",
             )?;
-            bars_below_labels(area, split as i32 + 52, rates, GREEN)
+            bars_below_labels(area, split as i32 + 52, rates, &[GREEN])
         },
     )
 }
@@ -274,13 +277,14 @@ pub(crate) fn time_budget(parts: &[Bar]) -> Result<String, ChartError> {
     )
 }
 
+/// The colours take turns.
 fn bars_below_labels(
     area: &Area<'_>,
     top: i32,
     bars: &[Bar],
-    colour: RGBColor,
+    colours: &[RGBColor],
 ) -> Result<(), ChartError> {
-    for (row, bar, length) in scaled(bars, MARGIN) {
+    for ((row, bar, length), colour) in scaled(bars, MARGIN).zip(colours.iter().cycle()) {
         let y = top + 70 * row;
         let mut end = MARGIN + length;
         area.draw(&label(&bar.label, (MARGIN, y + 14), INK, HPos::Left))?;

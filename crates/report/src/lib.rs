@@ -10,6 +10,7 @@
 //! | `claims` | a document of claims beside its audit |
 //! | `power` | the table of false alarms and power |
 //! | `set` | runs that were started together, and their comparison |
+//! | `compare` | runs that were not started together, machine by machine |
 //! | `sweep` | how time, rate and memory grow with the work |
 //! | `charts` | plain numbers to SVG |
 //! | `markdown` | tables and blocks that keep foreign text as text |
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 mod charts;
 mod claims;
+pub mod compare;
 mod html;
 mod json;
 mod markdown;
@@ -42,6 +44,7 @@ pub mod units;
 mod view;
 
 pub use claims::render_claims;
+pub use compare::{COMPARISON_CSV, COMPARISON_JSON, compare_file_names, render_compare};
 pub use html::{HTML, render_html};
 pub use json::{Document, JSON, JSON_SCHEMA, render_json};
 pub use power::render_power;

@@ -318,7 +318,7 @@ pub fn interval(interval: Option<Interval>) -> String {
     })
 }
 
-fn or_none<T>(value: Option<T>, write: impl FnOnce(T) -> String) -> String {
+pub(crate) fn or_none<T>(value: Option<T>, write: impl FnOnce(T) -> String) -> String {
     value.map_or(NONE.to_owned(), write)
 }
 
@@ -620,7 +620,7 @@ fn settings(summary: &Summary) -> Option<String> {
 }
 
 /// A table of any number of columns; every row has as many as the head.
-fn table_of(head: &[String], rows: &[Vec<String>]) -> String {
+pub(crate) fn table_of(head: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
     let rule = vec!["---".to_owned(); head.len()];
     let lines = [line(head), line(&rule)];

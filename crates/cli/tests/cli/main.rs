@@ -4,6 +4,7 @@
 mod audit;
 mod bad_input;
 mod browser;
+mod compare;
 mod doctor;
 mod failing_disk;
 mod formats;

@@ -238,6 +238,7 @@ impl Scenario {
                 Metric {
                     name,
                     better: Better::Lower,
+                    practical: None,
                     baseline: arm(1.0),
                     candidate: arm(1.0 + effect),
                 }

@@ -84,6 +84,7 @@ fn metric(name: &str, baseline: &[f64], candidate: &[f64]) -> Metric {
     Metric {
         name: name.to_owned(),
         better: Better::Lower,
+        practical: None,
         baseline: runs(baseline),
         candidate: runs(candidate),
     }

@@ -1,0 +1,155 @@
+//! `lfmark compare`, `gate` and `bless`, on records of known truth.
+
+use std::fs;
+
+use metrics::{
+    engine::{self, Truth},
+    record::Start,
+};
+
+use crate::support::{Folder, check_failed};
+
+/// Puts runs of a machine that is slower by this factor into a folder.
+fn runs(folder: &Folder, name: &str, factor: f64, seed: u64, of_run: fn(&mut Start)) {
+    let mut truth = Truth::steady(30);
+    truth.step.process_spread = 0.002;
+    truth.step.level *= factor;
+    for run in 0..6 {
+        let mut start = engine::start(&format!("{name}-{run}"), truth.iterations);
+        of_run(&mut start);
+        let dir = folder.path(name).join(format!("{run}"));
+        engine::record(&truth, &start, seed + run, &dir).unwrap();
+    }
+}
+
+#[test]
+fn folders_and_patterns_become_columns() {
+    let folder = Folder::with("note.txt", "");
+    runs(&folder, "mac-a", 1.0, 1, |start| {
+        start.machine.chip = Some("Apple M4".to_owned())
+    });
+    runs(&folder, "mac-b", 1.3, 100, |start| {
+        start.machine.chip = Some("Apple M1".to_owned())
+    });
+    let compared = folder.ok("compare mac-a mac-b/* -o out --format html,json,csv");
+    for needle in ["step time\n  mac-a ", "best", "slower +"] {
+        assert!(compared.stdout.contains(needle), "{}", compared.stdout);
+    }
+    let report = folder.read("out/report.md");
+    assert!(
+        report.contains("| Quantity | mac-a | mac-b/\\* |"),
+        "{report}"
+    );
+    for name in [
+        "report.html",
+        "comparison.json",
+        "comparison.csv",
+        "columns.svg",
+        "step-rates.svg",
+    ] {
+        assert!(folder.path("out").join(name).is_file(), "{name}");
+    }
+    // One argument has a column for every machine.
+    let together = folder.ok("compare . -o out2");
+    assert!(
+        together.stdout.contains("\n  Apple M1 "),
+        "{}",
+        together.stdout
+    );
+}
+
+#[test]
+fn runs_of_different_work_are_refused_until_the_field_is_allowed() {
+    let folder = Folder::with("note.txt", "");
+    runs(&folder, "a", 1.0, 1, |_| {});
+    runs(&folder, "b", 1.0, 100, |start| {
+        start.config.dtype = "bf16".to_owned()
+    });
+    let refused = folder.lfmark("compare a b -o out");
+    check_failed(
+        "refused",
+        &refused,
+        6,
+        &["dtype (f32 in a/0, bf16 in b/0)", "--allow"],
+    );
+    folder.ok("compare a b -o out --allow dtype");
+    assert!(
+        folder
+            .read("out/report.md")
+            .contains("## Metrics (of runs that differ: dtype")
+    );
+    check_failed(
+        "unknown",
+        &folder.lfmark("compare a b --allow speed"),
+        2,
+        &["no such field"],
+    );
+    check_failed(
+        "empty",
+        &folder.lfmark("compare note* a"),
+        2,
+        &["no run is in"],
+    );
+}
+
+#[test]
+fn the_gate_ends_with_its_verdict_and_a_blessed_baseline_counts() {
+    let folder = Folder::with("limits.toml", "[step_time]\npractical = 0.05\n");
+    runs(&folder, "a", 1.0, 1, |_| {});
+    runs(&folder, "b", 1.2, 100, |_| {});
+    runs(&folder, "c", 1.2, 200, |_| {});
+    let gate = "gate --limits limits.toml --baseline";
+    let slower = folder.lfmark(&format!("{gate} a --candidate b"));
+    check_failed(
+        "slower",
+        &slower,
+        3,
+        &["regressed: step time +", "% confidence", "find out"],
+    );
+    let few = folder.lfmark(&format!("{gate} a/0 --candidate b/0"));
+    check_failed(
+        "few",
+        &few,
+        4,
+        &[
+            "inconclusive: step time",
+            "4 more runs of each would decide",
+        ],
+    );
+
+    folder.ok("bless --candidate a --baseline base --reason first");
+    let slower = folder.lfmark(&format!("{gate} base --candidate b"));
+    check_failed("slower", &slower, 3, &["regressed"]);
+    folder.ok("bless --candidate b --baseline base --reason learns-more");
+    folder.ok(&format!("{gate} base --candidate c"));
+    let kept = folder.read("base/baseline.json");
+    assert!(
+        kept.contains("first") && kept.contains("learns-more"),
+        "{kept}"
+    );
+    assert!(folder.path("base/001/0001/record.jsonl").is_file());
+
+    fs::write(folder.path("limits.toml"), "[step_time]\nhard = 5\n").unwrap();
+    let wrong = folder.lfmark(&format!("{gate} a --candidate b"));
+    check_failed("limits", &wrong, 2, &["limits.toml", "limits of memory"]);
+}
+
+#[test]
+fn one_run_of_criterion_is_inconclusive() {
+    let folder = Folder::with("note.txt", "");
+    for (dir, mean) in [("base", 100.0), ("new", 300.0)] {
+        let dir = folder.path("criterion/group/step").join(dir);
+        fs::create_dir_all(&dir).unwrap();
+        let text = format!("{{\"mean\":{{\"point_estimate\":{mean}}}}}");
+        fs::write(dir.join("estimates.json"), text).unwrap();
+    }
+    let judged = folder.lfmark("gate --criterion criterion");
+    check_failed(
+        "criterion",
+        &judged,
+        4,
+        &["group/step +200", "one process", "5 folders"],
+    );
+    check_failed("none", &folder.lfmark("gate --criterion ."), 4, &[]);
+    check_failed("nothing", &folder.lfmark("gate"), 2, &["--baseline"]);
+}

@@ -1,0 +1,898 @@
+//! Runs that were not started together: those of several machines, builds or days, in columns.
+//!
+//! Like is compared with like: runs have one [`Key`], or differ only in fields that were allowed
+//! to. The unit of inference is the process, as in [`crate::sets`], and the decision is that of
+//! [`crate::comparison`], on unpaired runs. Of a run only what is compared is kept, so that
+//! thousands of them fit.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, Verdict, spread};
+use crate::leak;
+use crate::noise::flat;
+use crate::performance::{self, Figure};
+use crate::record::{Metallib, Start};
+use crate::rules::ComparisonRules;
+use crate::sets::{self, MetricKind, Work};
+use crate::store::Record;
+use crate::summary::{self, RunStatus};
+use crate::{bandwidth, roofline, validity};
+
+/// Runs to compare, as they were read.
+#[derive(Debug, Default)]
+pub struct Runs {
+    runs: Vec<Run>,
+    /// Of the first run of every column.
+    columns: Vec<Origin>,
+    keys: Vec<Rc<Fields>>,
+    seen: HashSet<u64>,
+    notices: Vec<String>,
+}
+
+/// Fields with their paths, in order.
+type Fields = Vec<(String, String)>;
+
+/// What has to be equal of runs for their numbers to be compared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Key {
+    #[serde(flatten)]
+    pub work: Work,
+    pub lora_targets: Vec<String>,
+    pub lora_rank: u32,
+    /// Stands for the token counts of every iteration.
+    pub iteration_tokens: String,
+    pub compile: bool,
+    pub clear_cache: bool,
+    pub mlx_version: String,
+    /// `release` or `debug`.
+    pub profile: String,
+}
+
+impl Key {
+    pub fn of(record: &Record) -> Self {
+        let Start {
+            config,
+            mlx,
+            lfmark,
+            ..
+        } = &record.start;
+        Self {
+            work: Work::of(record),
+            lora_targets: config.lora.targets.clone(),
+            lora_rank: config.lora.rank,
+            iteration_tokens: format!("{:016x}", sets::iterations_hash(record)),
+            compile: config.compile,
+            clear_cache: config.clear_cache,
+            mlx_version: mlx.version.clone(),
+            profile: lfmark.profile.clone(),
+        }
+    }
+}
+
+/// What tells a column from the others.
+#[derive(Clone, Debug, PartialEq)]
+struct Origin {
+    argument: String,
+    machine: Fields,
+    arm: Option<String>,
+    start: Start,
+    bandwidth: Option<Bandwidth>,
+}
+
+/// What is kept of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) name: String,
+    column: usize,
+    pub(crate) key: Rc<Fields>,
+    pub(crate) status: RunStatus,
+    pub(crate) marks: Vec<validity::Mark>,
+    pub(crate) values: BTreeMap<MetricKind, f64>,
+    pub(crate) rates: BTreeMap<Rate, f64>,
+    pub(crate) growth: Option<leak::Verdict>,
+    /// Power source and energy mode, as first read.
+    pub(crate) power: [Option<String>; 2],
+    /// Mean power while the rate was measured, by rail.
+    watts: Vec<(Rate, String, f64)>,
+    step_ns: Rc<[u64]>,
+}
+
+/// A rate that is shown beside the metrics, and normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// Iterations per second of step time, after the warm-up.
+    Iterations,
+    /// Tokens of the samples themselves per second of step time, after the warm-up.
+    TrainedTokens,
+    /// Tokens after the first one per second, all prompts together.
+    GeneratedTokens,
+}
+
+impl Rate {
+    pub const ALL: [Self; 3] = [Self::Iterations, Self::TrainedTokens, Self::GeneratedTokens];
+}
+
+/// What a rate is divided by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "unit", rename_all = "snake_case")]
+pub enum Per {
+    /// GB/s of the memory.
+    Bandwidth,
+    GpuCore,
+    /// Mean power of this rail while the rate was measured.
+    Watt {
+        rail: String,
+    },
+}
+
+/// How fast the memory of a column's device is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bandwidth {
+    pub bytes_per_second: f64,
+    /// Where the figure is published; `None` where the first run measured it.
+    pub source: Option<&'static str>,
+}
+
+/// Why runs are not compared.
+#[derive(Debug, Error, PartialEq)]
+pub enum CompareError {
+    #[error(
+        "these runs are not alike: {}; compare runs of the same work, or give --allow with each \
+         field that may differ",
+        fields.iter().map(Difference::text).collect::<Vec<_>>().join("; ")
+    )]
+    Mismatch { fields: Vec<Difference> },
+    #[error("--allow {field}: runs have no such field; the fields are {known}")]
+    UnknownField { field: String, known: String },
+    #[error(
+        "there are fewer than two columns to compare: {}; name runs of another machine, build or day",
+        .0
+    )]
+    TooFew(String),
+}
+
+/// A field of the key in which runs differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub field: String,
+    /// One of the first run, and the first other one; `None` where there is no such field.
+    pub values: [Option<String>; 2],
+    /// The runs that have them.
+    pub runs: [String; 2],
+}
+
+/// A value longer than this is not shown in a message.
+const LONGEST_VALUE: usize = 60;
+
+impl Difference {
+    /// As in "dtype (f32 in a, bf16 in b)".
+    pub fn text(&self) -> String {
+        let shown = |at: usize| {
+            let value = self.values[at].as_deref().unwrap_or("none");
+            let value = match value.len() > LONGEST_VALUE {
+                true => "another value",
+                false => value,
+            };
+            format!("{value} in {}", self.runs[at])
+        };
+        format!("{} ({}, {})", self.field, shown(0), shown(1))
+    }
+}
+
+impl Runs {
+    /// Adds a run. `argument` is what its column is called after, `name` the run itself.
+    ///
+    /// A copy of a run that is there already is left out, since it is no further measurement.
+    pub fn add(&mut self, argument: &str, name: &str, record: &Record) {
+        let start = &record.start;
+        let times: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
+        let mut hasher = DefaultHasher::new();
+        (&start.run_id, start.started_unix_ms, &times).hash(&mut hasher);
+        for generation in &record.generations {
+            generation.token_ns.hash(&mut hasher);
+        }
+        if !self.seen.insert(hasher.finish()) {
+            self.notices
+                .push(format!("{name} is left out: it is a copy of another run"));
+            return;
+        }
+        let (values, cropped) = sets::measured(record);
+        let values: BTreeMap<_, _> = values
+            .into_iter()
+            .map(|(kind, run)| (kind, run.value))
+            .collect();
+        let figures = performance::figures(record, cropped);
+        let rates = [
+            (
+                Rate::Iterations,
+                figures.get(&Figure::IterationRate).copied(),
+            ),
+            (
+                Rate::TrainedTokens,
+                figures.get(&Figure::TokenRate).copied(),
+            ),
+            (
+                Rate::GeneratedTokens,
+                values.get(&MetricKind::TokenTime).map(|ns| 1e9 / ns),
+            ),
+        ];
+        let summary = summary::summarize(record);
+        let rails = summary.energy.iter().flat_map(|energy| &energy.rails);
+        let watts = rails.flat_map(|rail| {
+            let of = |rate, slice: &Option<crate::energy::Slice>| {
+                let watts = slice.as_ref()?.watts;
+                (watts > 0.0).then(|| (rate, rail.name.clone(), watts))
+            };
+            let training =
+                [Rate::Iterations, Rate::TrainedTokens].map(|rate| of(rate, &rail.training));
+            training
+                .into_iter()
+                .chain([of(Rate::GeneratedTokens, &rail.generation)])
+                .flatten()
+        });
+        let states = &record.states;
+        let run = Run {
+            name: name.to_owned(),
+            column: self.column(argument, record),
+            key: self.key(flat(&Key::of(record))),
+            status: summary.status,
+            marks: summary.marks.clone(),
+            values,
+            rates: rates
+                .into_iter()
+                .filter_map(|(rate, value)| Some((rate, value?)))
+                .collect(),
+            growth: summary.memory.growth.map(|growth| growth.verdict),
+            power: [
+                states.iter().find_map(|state| state.power_source.clone()),
+                states.iter().find_map(validity::energy_mode),
+            ],
+            watts: watts.collect(),
+            step_ns: times.into(),
+        };
+        self.runs.push(run);
+    }
+
+    /// Adds what has to be said of reading.
+    pub fn notice(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The names of the runs, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().map(|run| run.name.as_str())
+    }
+
+    pub(crate) fn all(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub(crate) fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// The stable fields of a run's machine, and of the device in it.
+    pub(crate) fn machine(&self, run: &Run) -> &Fields {
+        &self.columns[run.column].machine
+    }
+
+    fn key(&mut self, key: Fields) -> Rc<Fields> {
+        if let Some(known) = self.keys.iter().find(|known| ***known == key) {
+            return Rc::clone(known);
+        }
+        let key = Rc::new(key);
+        self.keys.push(Rc::clone(&key));
+        key
+    }
+
+    fn column(&mut self, argument: &str, record: &Record) -> usize {
+        let start = &record.start;
+        let machine = machine_fields(start);
+        let arm = start.member.as_ref().map(|member| member.arm.clone());
+        let same = |known: &Origin| {
+            let build = |start: &Start| {
+                let (name, version) = start.program();
+                let lfmark = &start.lfmark;
+                let owned = (name.to_owned(), version.to_owned());
+                (owned, lfmark.commit.clone(), lfmark.dirty)
+            };
+            known.argument == argument
+                && known.machine == machine
+                && known.arm == arm
+                && build(&known.start) == build(start)
+        };
+        if let Some(known) = self.columns.iter().position(same) {
+            return known;
+        }
+        let mut kept = start.clone();
+        kept.data.sample_tokens = Vec::new();
+        self.columns.push(Origin {
+            argument: argument.to_owned(),
+            machine,
+            arm,
+            start: kept,
+            bandwidth: bandwidth_of(record),
+        });
+        self.columns.len() - 1
+    }
+}
+
+/// What is the same of a machine, and of the device that is used, from run to run.
+fn machine_fields(start: &Start) -> Fields {
+    let mut fields = flat(&start.machine.stable());
+    for (name, value) in [
+        ("device", Some(&start.config.device)),
+        ("backend", Some(&start.mlx.backend)),
+        ("device_name", start.mlx.device_name.as_ref()),
+    ] {
+        let value = value.cloned().unwrap_or_default();
+        fields.push((name.to_owned(), value));
+    }
+    fields
+}
+
+/// What is published of a GPU; of a CPU, what the processors copied.
+fn bandwidth_of(record: &Record) -> Option<Bandwidth> {
+    let published = roofline::peaks(record).and_then(|peaks| peaks.bandwidth);
+    if let Some(figure) = published {
+        return Some(Bandwidth {
+            bytes_per_second: figure.value,
+            source: Some(figure.source),
+        });
+    }
+    let mut copies = record
+        .states
+        .iter()
+        .filter_map(|state| state.copies.as_ref());
+    let measured = copies
+        .next_back()
+        .filter(|_| record.start.config.device == "cpu");
+    measured
+        .and_then(bandwidth::fastest)
+        .map(|bytes_per_second| Bandwidth {
+            bytes_per_second,
+            source: None,
+        })
+}
+
+/// Everything a report shows of a comparison, derived by [`compare`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Those that are compared, the first with the others.
+    pub columns: Vec<Column>,
+    /// Runs that are shown and not compared.
+    pub apart: Vec<Apart>,
+    /// Fields in which the runs differ and were allowed to.
+    pub allowed: Vec<Difference>,
+    /// One for each metric that any column has.
+    pub metrics: Vec<Row<MetricKind>>,
+    pub rates: Vec<Row<Rate>>,
+    pub normalised: Vec<Row<Normalised>>,
+    pub rules: ComparisonRules,
+    pub warnings: Vec<String>,
+    pub notices: Vec<String>,
+}
+
+/// Runs of one program on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Column {
+    pub name: String,
+    /// Names of the runs.
+    pub runs: Vec<String>,
+    /// The start of the first one, without the lengths of its samples.
+    pub start: Start,
+    pub bandwidth: Option<Bandwidth>,
+    /// Against the first column; `None` for that one.
+    pub against_first: Option<Comparison>,
+    /// Iterations, and the mean rate of the runs at each, in iterations per second of step time.
+    pub step_rates: Vec<(u32, f64)>,
+}
+
+/// What is shown in one row of a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row<T> {
+    pub what: T,
+    /// One a column; `None` where a run of it lacks the value.
+    pub cells: Vec<Option<Estimate>>,
+    /// The column that is shown to be better than each other one.
+    pub best: Option<usize>,
+}
+
+/// A rate in relation to the machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Normalised {
+    pub rate: Rate,
+    pub per: Per,
+}
+
+/// Of the runs of one column.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    pub runs: usize,
+    pub geometric_mean: f64,
+    /// 95 % t interval of the geometric mean; `None` for one run.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// Runs that are not compared, for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Apart {
+    pub column: String,
+    pub why: String,
+    pub runs: Vec<String>,
+    pub metrics: BTreeMap<MetricKind, Estimate>,
+}
+
+/// Compares the columns. `allow` names fields of the key, or beginnings of their paths, in which
+/// runs may differ.
+///
+/// # Errors
+///
+/// See [`CompareError`].
+pub fn compare(
+    runs: &Runs,
+    allow: &[String],
+    rules: &ComparisonRules,
+) -> Result<Summary, CompareError> {
+    let complete = runs
+        .runs
+        .iter()
+        .filter(|run| run.status == RunStatus::Complete);
+    let complete: Vec<&Run> = complete.collect();
+    check_allowed(&complete, allow)?;
+    let (allowed, refused): (Vec<_>, Vec<_>) = differences(&complete)
+        .into_iter()
+        .partition(|it| allow.iter().any(|allowed| names(allowed, &it.field)));
+    if !refused.is_empty() {
+        return Err(CompareError::Mismatch { fields: refused });
+    }
+    let columns = column_names(&runs.columns);
+    let mut of_columns: Vec<Vec<&Run>> = vec![Vec::new(); columns.len()];
+    let mut apart: Vec<(usize, String, Vec<&Run>)> = Vec::new();
+    for run in &runs.runs {
+        match not_ranked(run) {
+            None => of_columns[run.column].push(run),
+            Some(why) => match apart
+                .iter_mut()
+                .find(|it| it.0 == run.column && it.1 == why)
+            {
+                Some((.., others)) => others.push(run),
+                None => apart.push((run.column, why, vec![run])),
+            },
+        }
+    }
+    let ranked: Vec<usize> = (0..columns.len())
+        .filter(|at| !of_columns[*at].is_empty())
+        .collect();
+    let apart = apart.into_iter().map(|(column, why, runs)| {
+        let metrics = MetricKind::ALL.into_iter().filter_map(|metric| {
+            Some((
+                metric,
+                estimate(
+                    &values(&runs, |run| run.values.get(&metric).copied())?,
+                    rules,
+                )?,
+            ))
+        });
+        Apart {
+            column: columns[column].clone(),
+            why,
+            runs: runs.iter().map(|run| run.name.clone()).collect(),
+            metrics: metrics.collect(),
+        }
+    });
+    let apart: Vec<Apart> = apart.collect();
+    // Of runs that are all apart there is something to show.
+    if columns.len() < 2 {
+        return Err(CompareError::TooFew(match columns.first() {
+            Some(only) => format!("all runs are of {only}"),
+            None => "there is no run".to_owned(),
+        }));
+    }
+    let arms: Vec<&[&Run]> = ranked.iter().map(|at| of_columns[*at].as_slice()).collect();
+    let origins: Vec<&Origin> = ranked.iter().map(|at| &runs.columns[*at]).collect();
+    let metric_row = |metric: MetricKind| {
+        row(metric, Better::Lower, &arms, rules, |run, _| {
+            run.values.get(&metric).copied()
+        })
+    };
+    let rate_row = |rate: Rate| {
+        row(rate, Better::Higher, &arms, rules, |run, _| {
+            run.rates.get(&rate).copied()
+        })
+    };
+    let normalised_row = |what: Normalised| {
+        row(what.clone(), Better::Higher, &arms, rules, |run, column| {
+            normalised(run, origins[column], &what)
+        })
+    };
+    let mut pers = vec![Per::Bandwidth, Per::GpuCore];
+    for (_, rail, _) in arms
+        .iter()
+        .flat_map(|arm| arm.iter())
+        .flat_map(|run| &run.watts)
+    {
+        let per = Per::Watt { rail: rail.clone() };
+        if !pers.contains(&per) {
+            pers.push(per);
+        }
+    }
+    let all = Rate::ALL
+        .into_iter()
+        .filter(|rate| *rate != Rate::Iterations);
+    let all = all.flat_map(|rate| {
+        pers.iter().map(move |per| Normalised {
+            rate,
+            per: per.clone(),
+        })
+    });
+    let any = |cells: &[Option<Estimate>]| cells.iter().any(Option::is_some);
+    let shown = ranked.iter().enumerate().map(|(place, at)| Column {
+        name: columns[*at].clone(),
+        runs: arms[place].iter().map(|run| run.name.clone()).collect(),
+        start: runs.columns[*at].start.clone(),
+        bandwidth: runs.columns[*at].bandwidth.clone(),
+        against_first: (place > 0)
+            .then(|| against(arms[0], arms[place], rules))
+            .flatten(),
+        step_rates: step_rates(arms[place]),
+    });
+    Ok(Summary {
+        columns: shown.collect(),
+        apart,
+        allowed,
+        metrics: MetricKind::ALL
+            .into_iter()
+            .map(metric_row)
+            .filter(|it| any(&it.cells))
+            .collect(),
+        rates: Rate::ALL
+            .into_iter()
+            .map(rate_row)
+            .filter(|it| any(&it.cells))
+            .collect(),
+        normalised: all
+            .map(normalised_row)
+            .filter(|it| any(&it.cells))
+            .collect(),
+        rules: *rules,
+        warnings: warnings(
+            &origins,
+            &ranked
+                .iter()
+                .map(|at| columns[*at].as_str())
+                .collect::<Vec<_>>(),
+        ),
+        notices: runs.notices.clone(),
+    })
+}
+
+/// Whether an allowance stands for a field: the field itself, or all below it.
+fn names(allowed: &str, field: &str) -> bool {
+    field
+        .strip_prefix(allowed)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), CompareError> {
+    let mut known: Vec<&str> = Vec::new();
+    for (field, _) in runs.iter().flat_map(|run| run.key.iter()) {
+        if !known.contains(&field.as_str()) {
+            known.push(field);
+        }
+    }
+    match allow
+        .iter()
+        .find(|allowed| !known.iter().any(|field| names(allowed, field)))
+    {
+        Some(field) if !known.is_empty() => Err(CompareError::UnknownField {
+            field: field.clone(),
+            known: known.join(", "),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The fields of the key in which any run differs from the first one.
+pub(crate) fn differences(runs: &[&Run]) -> Vec<Difference> {
+    let keys = runs.iter().map(|run| (run.name.as_str(), &*run.key));
+    differing(&keys.collect::<Vec<_>>())
+}
+
+/// The same of any fields.
+pub(crate) fn differing(all: &[(&str, &Fields)]) -> Vec<Difference> {
+    let Some(((first, reference), others)) = all.split_first() else {
+        return Vec::new();
+    };
+    let mut found: Vec<Difference> = Vec::new();
+    let mut seen: Vec<&Fields> = vec![reference];
+    for &(name, fields) in others {
+        if seen.contains(&fields) {
+            continue;
+        }
+        seen.push(fields);
+        let value = |of: &Fields, field: &str| {
+            of.iter()
+                .find(|(path, _)| path == field)
+                .map(|(_, value)| value.clone())
+        };
+        for (field, _) in reference.iter().chain(fields) {
+            let values = [value(reference, field), value(fields, field)];
+            if values[0] != values[1] && !found.iter().any(|known| known.field == *field) {
+                found.push(Difference {
+                    field: field.clone(),
+                    values,
+                    runs: [(*first).to_owned(), name.to_owned()],
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Why a run is shown apart.
+fn not_ranked(run: &Run) -> Option<String> {
+    let with = |verdict| run.marks.iter().find(|mark| mark.verdict() == verdict);
+    match run.status {
+        RunStatus::Complete => with(validity::Verdict::Disturbed)
+            .map(|mark| format!("void: {}", mark.sentence()))
+            .or_else(|| with(validity::Verdict::SharedHardware).map(validity::Mark::sentence)),
+        _ => Some("it did not complete".to_owned()),
+    }
+}
+
+/// One value a run; `None` where one lacks it, and for no run.
+fn values(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Vec<f64>> {
+    let values: Option<Vec<f64>> = runs.iter().map(|run| value(run)).collect();
+    values.filter(|values| !values.is_empty())
+}
+
+fn estimate(values: &[f64], rules: &ComparisonRules) -> Option<Estimate> {
+    let spread = spread(values, rules)?;
+    Some(Estimate {
+        runs: spread.runs,
+        geometric_mean: spread.geometric_mean,
+        interval: spread.interval,
+    })
+}
+
+fn row<T>(
+    what: T,
+    better: Better,
+    arms: &[&[&Run]],
+    rules: &ComparisonRules,
+    value: impl Fn(&Run, usize) -> Option<f64>,
+) -> Row<T> {
+    let of = |(column, runs): (usize, &&[&Run])| values(runs, |run| value(run, column));
+    let columns: Vec<Option<Vec<f64>>> = arms.iter().enumerate().map(of).collect();
+    let cells = columns
+        .iter()
+        .map(|values| estimate(values.as_ref()?, rules));
+    Row {
+        what,
+        cells: cells.collect(),
+        best: best(&columns, better, rules),
+    }
+}
+
+/// The column that a comparison shows to be better than each other one, at an error rate that is
+/// shared between the comparisons. `None` where a column has no value: it might be the best.
+fn best(columns: &[Option<Vec<f64>>], better: Better, rules: &ComparisonRules) -> Option<usize> {
+    let columns: Option<Vec<&Vec<f64>>> = columns.iter().map(Option::as_ref).collect();
+    let columns = columns?;
+    let level =
+        |values: &[f64]| values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64;
+    let sign = match better {
+        Better::Lower => 1.0,
+        Better::Higher => -1.0,
+    };
+    let score = |at: &usize| sign * level(columns[*at]);
+    let leader = (0..columns.len()).min_by(|a, b| score(a).total_cmp(&score(b)))?;
+    let others = columns.len().checked_sub(1).filter(|others| *others > 0)?;
+    let shared = ComparisonRules {
+        error_rate: rules.error_rate / others as f64,
+        ..*rules
+    };
+    let beats = |other: usize| {
+        let metric = Metric {
+            name: String::new(),
+            better,
+            practical: None,
+            baseline: alone(columns[other]),
+            candidate: alone(columns[leader]),
+        };
+        let found = comparison::compare(
+            &[metric],
+            Design::Independent,
+            &Circumstances::default(),
+            None,
+            &shared,
+        );
+        found.is_ok_and(|found| found.verdict == Verdict::Improved)
+    };
+    (0..columns.len())
+        .filter(|at| *at != leader)
+        .all(beats)
+        .then_some(leader)
+}
+
+fn alone(values: &[f64]) -> Vec<comparison::Run> {
+    let run = |&value| comparison::Run {
+        value,
+        windows: Vec::new(),
+    };
+    values.iter().map(run).collect()
+}
+
+/// The metrics that all runs of both arms have, as the comparison takes them.
+pub(crate) fn shared_metrics(baseline: &[&Run], candidate: &[&Run]) -> Vec<Metric> {
+    let of = |metric: MetricKind| {
+        let of = |runs: &[&Run]| values(runs, |run| run.values.get(&metric).copied());
+        Some(Metric {
+            name: metric.name().to_owned(),
+            better: Better::Lower,
+            practical: None,
+            baseline: alone(&of(baseline)?),
+            candidate: alone(&of(candidate)?),
+        })
+    };
+    MetricKind::ALL.into_iter().filter_map(of).collect()
+}
+
+/// `None` where the arms share no metric.
+fn against(first: &[&Run], other: &[&Run], rules: &ComparisonRules) -> Option<Comparison> {
+    let metrics = shared_metrics(first, other);
+    let circumstances = Circumstances::default();
+    comparison::compare(&metrics, Design::Independent, &circumstances, None, rules).ok()
+}
+
+fn normalised(run: &Run, origin: &Origin, what: &Normalised) -> Option<f64> {
+    let rate = run.rates.get(&what.rate)?;
+    let by = match &what.per {
+        Per::Bandwidth => origin.bandwidth.as_ref()?.bytes_per_second / 1e9,
+        Per::GpuCore => origin
+            .start
+            .machine
+            .gpu_cores
+            .filter(|_| origin.start.config.device == "gpu")?
+            .into(),
+        Per::Watt { rail } => {
+            let mut watts = run.watts.iter();
+            watts
+                .find(|(of, name, _)| *of == what.rate && name == rail)?
+                .2
+        }
+    };
+    (by > 0.0).then(|| rate / by)
+}
+
+/// The harmonic mean of the runs' rates at every iteration that all of them have.
+fn step_rates(runs: &[&Run]) -> Vec<(u32, f64)> {
+    let shortest = runs.iter().map(|run| run.step_ns.len()).min().unwrap_or(0);
+    let rate = |at: usize| {
+        let total: f64 = runs.iter().map(|run| run.step_ns[at] as f64).sum();
+        runs.len() as f64 * 1e9 / total
+    };
+    let rates = (0..shortest).map(|at| (at as u32 + 1, rate(at)));
+    rates.filter(|(_, rate)| rate.is_finite()).collect()
+}
+
+/// What may lie behind a difference between columns besides the machines.
+fn warnings(columns: &[&Origin], names: &[&str]) -> Vec<String> {
+    let metallib = |origin: &Origin| origin.start.mlx.metallib.clone();
+    let accelerators = |lib: &Metallib| lib.neural_accelerators;
+    let mut warnings = Vec::new();
+    let mut differ = |what: &str, value: &dyn Fn(&Origin) -> Option<String>| {
+        let mut known = columns
+            .iter()
+            .zip(names)
+            .filter_map(|(origin, name)| Some((name, value(origin)?)));
+        let Some((first, expected)) = known.next() else {
+            return;
+        };
+        if let Some((other, found)) = known.find(|(_, value)| *value != expected) {
+            warnings.push(format!(
+                "{what} differ: {first} has {expected}, {other} has {found}"
+            ));
+        }
+    };
+    differ("Metal's kernels", &|origin| {
+        metallib(origin).map(|lib| {
+            let built_for = lib.built_for.as_deref().unwrap_or("an unknown system");
+            format!("{} bytes built for {built_for}", lib.bytes)
+        })
+    });
+    differ("kernels for neural accelerators", &|origin| {
+        metallib(origin).map(|lib| match accelerators(&lib) {
+            true => "some".to_owned(),
+            false => "none".to_owned(),
+        })
+    });
+    differ("kernels that compiling made", &|origin| {
+        origin.start.config.fused_kernels.map(|fused| match fused {
+            true => "some".to_owned(),
+            false => "none".to_owned(),
+        })
+    });
+    differ("the sources of the process footprint", &|origin| {
+        origin.start.footprint_source.clone()
+    });
+    warnings
+}
+
+/// A name for every column, of the parts in which the columns differ.
+fn column_names(columns: &[Origin]) -> Vec<String> {
+    let machine = |origin: &Origin| {
+        let machine = &origin.start.machine;
+        let device = (origin.start.config.device == "gpu").then_some(&origin.start.mlx.device_name);
+        let device = device.and_then(Option::as_ref);
+        let named = machine.chip.as_ref().or(device).or(machine.cpu.as_ref());
+        named.cloned().unwrap_or_else(|| machine.arch.clone())
+    };
+    let memory = |origin: &Origin| {
+        let bytes = origin.start.machine.memory_bytes;
+        bytes.map_or(String::new(), |bytes| format!("{} GiB", bytes >> 30))
+    };
+    let parts: [&dyn Fn(&Origin) -> String; 7] = [
+        &|origin| origin.argument.clone(),
+        &machine,
+        &memory,
+        &|origin| origin.arm.clone().unwrap_or_default(),
+        &|origin| {
+            let (name, version) = origin.start.program();
+            format!("{name} {version}")
+        },
+        &|origin| {
+            let commit = origin.start.lfmark.commit.as_deref().unwrap_or_default();
+            let dirty = origin.start.lfmark.dirty == Some(true);
+            format!(
+                "{}{}",
+                commit.get(..8).unwrap_or(commit),
+                if dirty { "+" } else { "" }
+            )
+        },
+        &|origin| origin.start.config.device.clone(),
+    ];
+    let mut names: Vec<String> = vec![String::new(); columns.len()];
+    let distinct = |names: &[String]| names.iter().collect::<HashSet<_>>().len();
+    for part in parts {
+        let longer: Vec<String> = names
+            .iter()
+            .zip(columns)
+            .map(|(name, origin)| format!("{name} {}", part(origin)).trim().to_owned())
+            .collect();
+        // A part that tells no more columns apart only makes names longer.
+        if distinct(&longer) > distinct(&names) {
+            names = longer;
+        }
+    }
+    let mut used: BTreeMap<String, u32> = BTreeMap::new();
+    for (name, origin) in names.iter_mut().zip(columns) {
+        if name.is_empty() {
+            name.clone_from(&origin.argument);
+        }
+        let count = used.entry(name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            *name = format!("{name} ({count})");
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

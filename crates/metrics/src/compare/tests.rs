@@ -1,0 +1,277 @@
+use super::*;
+use crate::engine::{self, Truth};
+use crate::record::{Event, Member};
+use crate::{store, testing};
+
+/// Steps of the mean that differ between processes by 0.2 %.
+fn truth(level: f64) -> Truth {
+    let mut truth = Truth::steady(30);
+    truth.step.level *= level;
+    truth.step.process_spread = 0.002;
+    truth
+}
+
+/// A run on a machine of this name.
+fn record(machine: &str, truth: &Truth, seed: u64, change: impl Fn(&mut Start)) -> Record {
+    let mut start = engine::start(&format!("{machine}-{seed}"), truth.iterations);
+    start.machine.chip = Some(machine.to_owned());
+    change(&mut start);
+    let mut text = serde_json::to_string(&Event::Start(Box::new(start))).unwrap() + "\n";
+    engine::run(truth, seed, &mut |event| {
+        text += &(serde_json::to_string(event).unwrap() + "\n");
+        Ok(())
+    })
+    .unwrap();
+    store::parse(&text).unwrap()
+}
+
+/// Runs of machines that are slower by these factors.
+fn runs(machines: &[(&str, f64)], count: u64) -> Runs {
+    let mut runs = Runs::default();
+    for (index, (machine, level)) in machines.iter().enumerate() {
+        for repeat in 0..count {
+            let seed = 100 * index as u64 + repeat;
+            let record = record(machine, &truth(*level), seed, |_| {});
+            runs.add(machine, &format!("{machine}/{repeat}"), &record);
+        }
+    }
+    runs
+}
+
+fn compared(runs: &Runs, allow: &[&str]) -> Result<Summary, CompareError> {
+    let allow: Vec<String> = allow.iter().map(|&field| field.to_owned()).collect();
+    compare(runs, &allow, &ComparisonRules::default())
+}
+
+fn row(summary: &Summary, metric: MetricKind) -> &Row<MetricKind> {
+    let mut rows = summary.metrics.iter();
+    rows.find(|row| row.what == metric).unwrap()
+}
+
+#[test]
+fn the_best_is_marked_only_where_it_is_decided() {
+    let check = |machines: &[(&str, f64)], count, expected: Option<usize>| {
+        let summary = compared(&runs(machines, count), &[]).unwrap();
+        let times = row(&summary, MetricKind::StepTime);
+        assert_eq!(times.best, expected, "{machines:?}");
+        // They all need the same memory.
+        assert_eq!(row(&summary, MetricKind::PeakMemory).best, None);
+        let rates = summary
+            .rates
+            .iter()
+            .find(|row| row.what == Rate::TrainedTokens);
+        assert_eq!(rates.unwrap().best, expected, "{machines:?}");
+    };
+    check(&[("a", 1.3), ("b", 1.0), ("c", 1.2)], 5, Some(1));
+    check(&[("a", 1.3), ("b", 1.0), ("c", 1.001)], 5, None);
+    check(&[("a", 1.3), ("b", 1.0)], 1, None);
+}
+
+#[test]
+fn an_argument_has_a_column_for_every_machine_and_arm_in_it() {
+    let mut runs = Runs::default();
+    for (seed, (machine, arm)) in
+        (0..).zip([("a", None), ("b", None), ("a", None), ("b", Some("x"))])
+    {
+        let record = record(machine, &truth(1.0), seed, |start| {
+            start.member = arm.map(|arm: &str| Member {
+                set: "set".to_owned(),
+                arm: arm.to_owned(),
+                number: 1,
+                repeat: 1,
+                waited_ns: 0,
+                unmet: Vec::new(),
+                unread: Vec::new(),
+                empty_caches: None,
+            });
+        });
+        runs.add("folder", &seed.to_string(), &record);
+    }
+    let summary = compared(&runs, &[]).unwrap();
+    let columns: Vec<_> = summary
+        .columns
+        .iter()
+        .map(|it| (it.name.as_str(), it.runs.join(" ")))
+        .collect();
+    let expected =
+        [("a", "0 2"), ("b", "1"), ("b x", "3")].map(|(name, runs)| (name, runs.to_owned()));
+    assert_eq!(columns, expected);
+}
+
+#[test]
+fn runs_that_are_not_alike_are_refused_with_what_differs() {
+    let mut runs = runs(&[("a", 1.0)], 2);
+    let other = record("b", &truth(1.0), 7, |start| {
+        start.config.dtype = "bf16".to_owned();
+        start.mlx.version = "0.1".to_owned();
+    });
+    runs.add("b", "b", &other);
+    let error = compared(&runs, &["dtype"]).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("mlx_version (none in a/0, 0.1 in b)"),
+        "{text}"
+    );
+    assert!(!text.contains("dtype ("), "{text}");
+    let summary = compared(&runs, &["dtype", "mlx_version"]).unwrap();
+    let allowed: Vec<_> = summary.allowed.iter().map(|it| it.field.as_str()).collect();
+    assert_eq!(allowed, ["dtype", "mlx_version"]);
+    let unknown = compared(&runs, &["d"]).unwrap_err();
+    assert!(
+        matches!(unknown, CompareError::UnknownField { .. }),
+        "{unknown}"
+    );
+    // A name stands for all below it.
+    assert!(names("generation", "generation.max_tokens") && !names("gen", "generation.max_tokens"));
+}
+
+#[test]
+fn what_is_void_or_virtual_or_cut_off_is_shown_apart() {
+    let mut runs = runs(&[("a", 1.0), ("b", 1.0)], 3);
+    let mut hot = truth(0.5);
+    hot.thermal_state = [0, 2];
+    runs.add("b", "b/hot", &record("b", &hot, 50, |_| {}));
+    let guest = record("c", &truth(0.5), 51, |start| {
+        start.machine.virtual_machine = Some(true)
+    });
+    runs.add("c", "c", &guest);
+    let cut = Record {
+        end: None,
+        ..record("b", &truth(0.5), 52, |_| {})
+    };
+    runs.add("b", "b/cut", &cut);
+    let summary = compared(&runs, &[]).unwrap();
+    assert_eq!(summary.columns.len(), 2);
+    let apart: Vec<_> = summary
+        .apart
+        .iter()
+        .map(|it| {
+            (
+                it.column.as_str(),
+                it.runs.join(" "),
+                it.why.split(' ').next().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("b", "b/hot", "void:"),
+        ("c", "c", "it"),
+        ("b", "b/cut", "it"),
+    ];
+    assert_eq!(apart, expected.map(|(a, b, c)| (a, b.to_owned(), c)));
+    assert_eq!(row(&summary, MetricKind::StepTime).best, None);
+}
+
+#[test]
+fn a_copy_of_a_run_is_no_further_measurement() {
+    let mut runs = Runs::default();
+    let record = record("a", &truth(1.0), 1, |_| {});
+    runs.add("x", "x", &record);
+    runs.add("y", "y", &record);
+    assert_eq!(runs.len(), 1);
+    let error = compared(&runs, &[]).unwrap_err();
+    assert!(matches!(error, CompareError::TooFew(_)), "{error}");
+}
+
+#[test]
+fn rates_are_divided_by_what_is_known_of_the_machine() {
+    let mut runs = Runs::default();
+    for (seed, chip, cores) in [(1, "Apple M4", 10), (2, "Apple M2 Ultra", 60)] {
+        let record = record(chip, &truth(1.0), seed, |start| {
+            start.machine.gpu_cores = Some(cores);
+            start.config.device = "gpu".to_owned();
+        });
+        runs.add(chip, chip, &record);
+    }
+    let summary = compared(&runs, &[]).unwrap();
+    let rate = |column: usize| {
+        let row = summary
+            .rates
+            .iter()
+            .find(|row| row.what == Rate::TrainedTokens);
+        row.unwrap().cells[column].unwrap().geometric_mean
+    };
+    let normalised = |per: Per, column: usize| {
+        let mut rows = summary.normalised.iter();
+        let row = rows.find(|row| row.what.rate == Rate::TrainedTokens && row.what.per == per);
+        row.unwrap().cells[column].unwrap().geometric_mean
+    };
+    let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
+    near(normalised(Per::Bandwidth, 0), rate(0) / 120.0);
+    near(normalised(Per::Bandwidth, 1), rate(1) / 800.0);
+    near(normalised(Per::GpuCore, 1), rate(1) / 60.0);
+    // Nothing sampled a sensor.
+    assert!(
+        !summary
+            .normalised
+            .iter()
+            .any(|row| matches!(row.what.per, Per::Watt { .. }))
+    );
+}
+
+#[test]
+fn power_that_was_sampled_divides_each_runs_own_rate() {
+    let mut runs = Runs::default();
+    for (name, seed) in [("a", 1), ("b", 2)] {
+        let mut record = record(name, &truth(1.0), seed, |start| {
+            start.sampling = Some(crate::record::Sampling {
+                interval_ns: 50_000_000,
+                rails: [("gpu".to_owned(), "test".to_owned())].into(),
+            });
+        });
+        record.sensors = (0..200u64)
+            .map(|at| crate::record::Sensors {
+                at_ns: at * 50_000_000,
+                power_uw: Some([("gpu".to_owned(), 20_000_000)].into()),
+                ..Default::default()
+            })
+            .collect();
+        runs.add(name, name, &record);
+    }
+    let summary = compared(&runs, &[]).unwrap();
+    let rail = Per::Watt {
+        rail: "gpu".to_owned(),
+    };
+    let mut rows = summary.normalised.iter();
+    let row = rows
+        .find(|row| row.what.per == rail && row.what.rate == Rate::TrainedTokens)
+        .unwrap();
+    let rate = summary
+        .rates
+        .iter()
+        .find(|row| row.what == Rate::TrainedTokens)
+        .unwrap();
+    for (per_watt, rate) in row.cells.iter().zip(&rate.cells) {
+        let (per_watt, rate) = (per_watt.unwrap(), rate.unwrap());
+        assert!((20.0 * per_watt.geometric_mean / rate.geometric_mean - 1.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn other_metal_kernels_are_a_warning() {
+    let mut runs = Runs::default();
+    for (name, neural) in [("a", false), ("b", true)] {
+        let record = record(name, &truth(1.0), u64::from(neural), |start| {
+            start.mlx.metallib = Some(Metallib {
+                bytes: 1,
+                built_for: Some("26.2".to_owned()),
+                neural_accelerators: neural,
+            });
+        });
+        runs.add(name, name, &record);
+    }
+    let summary = compared(&runs, &[]).unwrap();
+    let expected = "kernels for neural accelerators differ: a has none, b has some";
+    assert_eq!(summary.warnings, [expected]);
+}
+
+#[test]
+fn a_run_without_any_sample_is_no_fault() {
+    let mut runs = Runs::default();
+    let empty = || {
+        let text = serde_json::to_string(&Event::Start(Box::new(testing::start()))).unwrap();
+        store::parse(&text).unwrap()
+    };
+    runs.add("a", "a", &empty());
+    assert!(matches!(compared(&runs, &[]), Err(CompareError::TooFew(_))));
+}
