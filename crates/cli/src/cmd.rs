@@ -1,10 +1,12 @@
 //! One file a command; each has one `run`.
 
 pub(crate) mod audit;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod fuse;
 pub(crate) mod generate;
+pub(crate) mod import;
 pub(crate) mod models;
 pub(crate) mod noise;
 pub(crate) mod regress;
@@ -12,5 +14,6 @@ pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod selftest;
+pub(crate) mod share;
 pub(crate) mod sweep;
 pub(crate) mod versus;

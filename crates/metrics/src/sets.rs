@@ -604,6 +604,13 @@ impl Work {
     }
 }
 
+/// The metrics of one record. What was not measured, or is 0, is missing.
+pub fn values(record: &Record) -> BTreeMap<MetricKind, f64> {
+    let (measured, _) = measured(record);
+    let values = measured.into_iter();
+    values.map(|(metric, run)| (metric, run.value)).collect()
+}
+
 /// The metrics of one record, and the iterations taken for warm-up. What was not measured, or is 0,
 /// is missing.
 fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {

@@ -1,0 +1,120 @@
+//! `lfmark import`: what other programs printed, as documents of claims.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use exchange::import::{self, LARGEST_SOURCE};
+use serde_json::json;
+
+use crate::{
+    args::{ImportArgs, Output},
+    exit::Failure,
+    output,
+};
+
+/// Ends the name of a document, after that of its source.
+const SUFFIX: &str = ".claims.json";
+
+pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
+    let mut documents = Vec::new();
+    for file in &args.files {
+        let text = read(file)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let imported = import::import(&name, &text).with_context(|| file.display().to_string())?;
+        fs::create_dir_all(&args.output)
+            .with_context(|| format!("cannot create {}", args.output.display()))?;
+        let path = place(&args.output, file);
+        create(&path, imported.text().as_bytes())?;
+        for note in &imported.notes {
+            output::message(output.quiet, &format!("note: {}: {note}", file.display()));
+        }
+        documents.push((path, imported));
+    }
+    let lines = documents.iter().map(|(path, imported)| match output.json {
+        true => json!({
+            "document": path.display().to_string(),
+            "program": imported.source.name(),
+            "figures": imported.claims.figures().count(),
+            "notes": imported.notes,
+        })
+        .to_string(),
+        false => format!(
+            "{}  {} figures of {}",
+            path.display(),
+            imported.claims.figures().count(),
+            imported.source.name()
+        ),
+    });
+    let lines: Vec<String> = lines.collect();
+    output::print(&match output.json {
+        true => format!("{{\"documents\":[{}]}}", lines.join(",")),
+        false => lines.join("\n"),
+    })
+}
+
+/// A regular file of bounded size. What is no UTF-8 in it is replaced: no figure is among that.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let found = fs::metadata(path).with_context(cannot)?;
+    if !found.is_file() {
+        bail!(
+            "{}: it is not a regular file; name what a program printed",
+            cannot()
+        );
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(cannot)?;
+    file.take(LARGEST_SOURCE + 1)
+        .read_to_end(&mut bytes)
+        .with_context(cannot)?;
+    if bytes.len() as u64 > LARGEST_SOURCE {
+        bail!(
+            "{}: it has more than {LARGEST_SOURCE} bytes; import it in parts",
+            cannot()
+        );
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `estimates.json` of Criterion lies in a folder of its benchmark, whose name tells it from others.
+fn place(folder: &Path, file: &Path) -> PathBuf {
+    let name = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let benchmark = file.parent().and_then(Path::parent).map(name);
+    let stem = match (name(file).as_str(), benchmark) {
+        ("estimates.json", Some(benchmark)) if !benchmark.is_empty() => {
+            format!("{benchmark}-estimates.json")
+        }
+        (own, _) => own.to_owned(),
+    };
+    folder.join(stem + SUFFIX)
+}
+
+/// Writes a file that must not exist, whole or not at all.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = tempfile::Builder::new()
+        .tempfile_in(folder)
+        .with_context(cannot)?;
+    file.write_all(bytes).with_context(cannot)?;
+    file.persist_noclobber(path)
+        .map_err(|error| error.error)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => anyhow::anyhow!(
+                "{} exists already and is not overwritten; choose another --output or move it away",
+                path.display()
+            ),
+            _ => anyhow::Error::from(error).context(cannot()),
+        })?;
+    Ok(())
+}
