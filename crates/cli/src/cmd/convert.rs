@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use exchange::export::{self, Run};
 use metrics::{sets, store};
+use serde_json::json;
 
 use super::import;
 use crate::{
@@ -45,10 +46,18 @@ pub(crate) fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
         Exchange::Csv => export::csv(&runs).map_err(anyhow::Error::from)?,
         Exchange::Jsonl => samples,
     };
-    match &args.output {
-        Some(path) => Ok(import::create(path, text.as_bytes())?),
-        None => output::print(text.trim_end_matches(['\r', '\n'])),
+    if let Some(path) = &args.output {
+        import::create(path, text.as_bytes())?;
+        let path = path.display().to_string();
+        return output::print(&match output.json {
+            true => json!({ "converted": path }).to_string(),
+            false => format!("converted   {path}"),
+        });
     }
+    output::print(&match output.json {
+        true => json!({ "text": text }).to_string(),
+        false => text.trim_end_matches(['\r', '\n']).to_owned(),
+    })
 }
 
 /// Every run folder: a set stands for its runs, in the order of time.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use exchange::import::{self, LARGEST_SOURCE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     args::{ImportArgs, Output},
@@ -34,26 +34,27 @@ pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
         }
         documents.push((path, imported));
     }
-    let lines = documents.iter().map(|(path, imported)| match output.json {
-        true => json!({
-            "document": path.display().to_string(),
-            "program": imported.source.name(),
-            "figures": imported.claims.figures().count(),
-            "notes": imported.notes,
-        })
-        .to_string(),
-        false => format!(
-            "{}  {} figures of {}",
-            path.display(),
-            imported.claims.figures().count(),
-            imported.source.name()
-        ),
+    if output.json {
+        let documents = documents.iter().map(|(path, imported)| {
+            json!({
+                "document": path.display().to_string(),
+                "program": imported.source.name(),
+                "figures": imported.claims.figures().count(),
+                "notes": imported.notes,
+            })
+        });
+        let documents: Vec<Value> = documents.collect();
+        return output::print(&json!({ "documents": documents }).to_string());
+    }
+    let lines = documents.iter().map(|(path, imported)| {
+        let figures = imported.claims.figures().count();
+        let program = imported.source.name();
+        format!(
+            "imported    {} ({figures} figures of {program})",
+            path.display()
+        )
     });
-    let lines: Vec<String> = lines.collect();
-    output::print(&match output.json {
-        true => format!("{{\"documents\":[{}]}}", lines.join(",")),
-        false => lines.join("\n"),
-    })
+    output::print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// A regular file of bounded size. What is no UTF-8 in it is replaced: no figure is among that.

@@ -5,6 +5,7 @@ mod audit;
 mod bad_input;
 mod browser;
 mod doctor;
+mod exchange;
 mod failing_disk;
 mod formats;
 mod generate;
