@@ -19,8 +19,8 @@ mod llama_bench;
 mod mlx_lm;
 mod training;
 
-/// Largest source that is read, in bytes.
-pub const LARGEST_SOURCE: u64 = 16 << 20;
+/// Largest source that is read, in bytes. Parsed JSON takes up to a hundred times its text.
+pub const LARGEST_SOURCE: u64 = 4 << 20;
 
 /// Most rows of a table.
 const MOST_ROWS: usize = 2000;

@@ -172,7 +172,12 @@ fn sweep(at: &str, value: &mut Value, privacy: &Privacy, removed: &mut BTreeMap<
             }
         }
         Value::Object(fields) => {
-            for (name, value) in fields {
+            // What these hold is one of a few words of the format.
+            let words = ["event", "phase", "status", "finish", "kind"];
+            for (name, value) in fields
+                .iter_mut()
+                .filter(|it| !words.contains(&it.0.as_str()))
+            {
                 sweep(&format!("{at}.{name}"), value, privacy, removed);
             }
         }

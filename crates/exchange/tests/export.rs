@@ -7,6 +7,7 @@ use exchange::share::{Privacy, REMOVED, share};
 use metrics::record::{Event, Member};
 use metrics::sets::MetricKind;
 use metrics::store::{self, Record};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const RECORD: &str = include_str!("../../../reports/h200-lfm2-1.2b-2/record.jsonl");
@@ -147,7 +148,12 @@ fn nothing_private_is_left_in_a_shared_record() {
         "end" => value["reason"] = "cannot read /secret".into(),
         _ => {}
     });
-    let names = ["maria".to_owned(), "root".to_owned()];
+    // A name that is a word of the format must not break the record.
+    let names = [
+        "maria".to_owned(),
+        "root".to_owned(),
+        "iteration".to_owned(),
+    ];
     let privacy = Privacy {
         names: &names,
         public_models: &["lfm2-1.2b"],
@@ -217,4 +223,29 @@ fn a_shared_record_keeps_every_sample_and_is_the_same_when_shared_again() {
     assert_eq!(kinds(RECORD), kinds(&shared.text));
     let again = share(&shared.text, &privacy).unwrap();
     assert_eq!((again.name, again.text), (shared.name, shared.text));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+    /// A record that was edited by hand is refused, or what is shared of it can be read.
+    #[test]
+    fn an_edited_record_is_refused_or_can_be_read_when_shared(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~é\n]{0,8}|null|-1|1e400"), 1..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let lines: Vec<&str> = RECORD.lines().collect();
+        let tail = lines.iter().rev().take(6).rev();
+        let mut text: Vec<char> = lines[..12].iter().chain(tail).flat_map(|line| line.chars().chain(['\n'])).collect();
+        for (at, edit) in &edits {
+            let at = at.index(text.len());
+            let end = (at + edit.chars().count()).min(text.len());
+            text.splice(at..end, edit.chars());
+        }
+        text.truncate(cut.index(2 * text.len()));
+        let text: String = text.into_iter().collect();
+        if let Ok(shared) = share(&text, &Privacy::default()) {
+            prop_assert!(store::parse(&shared.text).is_ok(), "{}", shared.text);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use exchange::import::{self, LARGEST_SOURCE};
 use serde_json::{Value, json};
 
@@ -20,19 +20,21 @@ use crate::{
 const SUFFIX: &str = ".claims.json";
 
 pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
+    // All are read before the first is written.
     let mut documents = Vec::new();
     for file in &args.files {
         let text = read(file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let imported = import::import(&name, &text).with_context(|| file.display().to_string())?;
-        fs::create_dir_all(&args.output)
-            .with_context(|| format!("cannot create {}", args.output.display()))?;
-        let path = place(&args.output, file);
-        create(&path, imported.text().as_bytes())?;
         for note in &imported.notes {
             output::message(output.quiet, &format!("note: {}: {note}", file.display()));
         }
-        documents.push((path, imported));
+        documents.push((place(&args.output, file), imported));
+    }
+    fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot create {}", args.output.display()))?;
+    for (path, imported) in &documents {
+        create(path, |file| Ok(file.write_all(imported.text().as_bytes())?))?;
     }
     if output.json {
         let documents = documents.iter().map(|(path, imported)| {
@@ -98,24 +100,48 @@ fn place(folder: &Path, file: &Path) -> PathBuf {
 }
 
 /// Writes a file that must not exist, whole or not at all.
-pub(crate) fn create(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn create(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let exists = || {
+        anyhow!(
+            "{} exists already and is not overwritten; choose another --output or move it away",
+            path.display()
+        )
+    };
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(exists().into());
+    }
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
     let cannot = || format!("cannot write {}", path.display());
     let mut file = tempfile::Builder::new()
+        .prefix(".lfmark-")
         .tempfile_in(folder)
         .with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
-    file.persist_noclobber(path)
-        .map_err(|error| error.error)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => anyhow::anyhow!(
-                "{} exists already and is not overwritten; choose another --output or move it away",
-                path.display()
-            ),
-            _ => anyhow::Error::from(error).context(cannot()),
-        })?;
+    write(&mut file)?;
+    make_readable(file.path(), 0o644)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(problem) if problem.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(exists().into())
+        }
+        Err(problem) => Err(anyhow::Error::from(problem.error).context(cannot()).into()),
+    }
+}
+
+/// What was made under a temporary name is for its owner alone, and a result is not.
+#[cfg(unix)]
+pub(crate) fn make_readable(path: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot change {}", path.display()))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn make_readable(_path: &Path, _mode: u32) -> anyhow::Result<()> {
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::{env, fs, path::Path, process::Command};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use exchange::share::{Privacy, share};
 use metrics::{store, summary::summarize};
 use model::load::{EMBEDDED, PRESETS};
 use serde_json::json;
 
+use super::import;
 use crate::{
     args::{Output, Presentation, ShareArgs},
     exit::Failure,
@@ -76,7 +77,7 @@ fn read(run: &Path) -> anyhow::Result<String> {
 }
 
 /// Writes record and report under another name, which becomes `place` once they are whole.
-fn write(text: &str, machines: &Path, place: &Path) -> anyhow::Result<()> {
+fn write(text: &str, machines: &Path, place: &Path) -> Result<(), Failure> {
     let taken = || {
         format!(
             "{} exists already and is not overwritten; the same work was shared from this machine",
@@ -84,7 +85,7 @@ fn write(text: &str, machines: &Path, place: &Path) -> anyhow::Result<()> {
         )
     };
     if fs::symlink_metadata(place).is_ok() {
-        bail!(taken());
+        return Err(anyhow!(taken()).into());
     }
     fs::create_dir_all(machines)
         .with_context(|| format!("cannot create {}", machines.display()))?;
@@ -96,29 +97,12 @@ fn write(text: &str, machines: &Path, place: &Path) -> anyhow::Result<()> {
     fs::write(&record, text).with_context(|| format!("cannot write {}", record.display()))?;
     let record = store::read(folder.path())?;
     let summary = summarize(&record);
-    if let Err(Failure::Error(error)) =
-        output::write_report(&record, &summary, &Presentation::default(), folder.path())
-    {
-        return Err(error);
-    }
-    make_readable(folder.path())?;
+    output::write_report(&record, &summary, &Presentation::default(), folder.path())?;
+    import::make_readable(folder.path(), 0o755)?;
     // Where another process was faster, the folder is there and not empty, which a rename refuses.
     fs::rename(folder.path(), place).with_context(taken)?;
     // It is no longer where it was made.
     let _ = folder.keep();
-    Ok(())
-}
-
-/// A temporary folder is for its owner alone; a published one is not.
-#[cfg(unix)]
-fn make_readable(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("cannot change {}", folder.display()))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 

@@ -274,7 +274,7 @@ fn a_training_script_of_mlx_lm_writes_a_record_of_the_work_that_lfmark_does() {
     pair.python(&format!("{path}{RECORDED}"), "");
     pair.folder.ok(
         "run -o out --model model --data data --iterations 3 --lora-rank 4 --lora-alpha 8 \
-         --lora-layers 2 --lora-targets q,v --dropout 0 --batch-size 1 --learning-rate 1e-3 \
+         --lora-layers 2 --lora-targets q_proj,v_proj --lora-dropout 0 --batch-size 1 --learning-rate 1e-3 \
          --no-generation --device cpu --dtype f32",
     );
     let theirs = store::read(&pair.folder.path("theirs")).unwrap();

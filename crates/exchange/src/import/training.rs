@@ -81,7 +81,7 @@ pub(super) fn of_reports(values: &[Value]) -> Result<Page, ImportError> {
         } else if let Some(loss) = printed("val_loss") {
             log.validations.push(Validation {
                 // The callback counts from the step before.
-                when: format!("before iteration {}", iteration.saturating_add(1)),
+                when: format!("at iteration {}", iteration.saturating_add(1)),
                 loss,
                 seconds: printed("val_time"),
             });
@@ -131,7 +131,7 @@ impl Log {
                 });
             }
             [iteration, "val", loss, seconds] => self.validations.push(Validation {
-                when: format!("before iteration {}", iteration.parse::<u64>().ok()?),
+                when: format!("at iteration {}", iteration.parse::<u64>().ok()?),
                 loss: loss.to_owned(),
                 seconds: Some(seconds.strip_suffix('s')?.to_owned()),
             }),
@@ -147,7 +147,7 @@ impl Log {
         if let Some(rest) = rest.strip_prefix("Val loss ") {
             let (loss, seconds) = rest.split_once(", Val took ")?;
             self.validations.push(Validation {
-                when: format!("before iteration {iteration}"),
+                when: format!("at iteration {iteration}"),
                 loss: loss.to_owned(),
                 seconds: seconds.strip_suffix('s').map(str::to_owned),
             });
@@ -182,7 +182,7 @@ impl Log {
     fn parameters(&mut self, rest: &str) -> Option<()> {
         let (share, rest) = rest.split_once("% (")?;
         let (trainable, all) = rest.strip_suffix(')')?.split_once('/')?;
-        self.set("trainable", Q::TrainableShare, Unit::Percent, share);
+        self.set("trainable, %", Q::TrainableShare, Unit::Percent, share);
         self.set(
             "trainable parameters",
             Q::TrainableParameters,
