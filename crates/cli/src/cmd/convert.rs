@@ -1,9 +1,6 @@
 //! `lfmark convert`: the figures of runs in formats of other programs.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use exchange::export::{self, Run};

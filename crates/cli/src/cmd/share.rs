@@ -78,14 +78,12 @@ fn read(run: &Path) -> anyhow::Result<String> {
 
 /// Writes record and report under another name, which becomes `place` once they are whole.
 fn write(text: &str, machines: &Path, place: &Path) -> Result<(), Failure> {
-    let taken = || {
-        format!(
+    if fs::symlink_metadata(place).is_ok() {
+        return Err(anyhow!(
             "{} exists already and is not overwritten; the same work was shared from this machine",
             place.display()
         )
-    };
-    if fs::symlink_metadata(place).is_ok() {
-        return Err(anyhow!(taken()).into());
+        .into());
     }
     fs::create_dir_all(machines)
         .with_context(|| format!("cannot create {}", machines.display()))?;
@@ -100,7 +98,8 @@ fn write(text: &str, machines: &Path, place: &Path) -> Result<(), Failure> {
     output::write_report(&record, &summary, &Presentation::default(), folder.path())?;
     import::make_readable(folder.path(), 0o755)?;
     // Where another process was faster, the folder is there and not empty, which a rename refuses.
-    fs::rename(folder.path(), place).with_context(taken)?;
+    fs::rename(folder.path(), place)
+        .with_context(|| format!("cannot create {}", place.display()))?;
     // It is no longer where it was made.
     let _ = folder.keep();
     Ok(())

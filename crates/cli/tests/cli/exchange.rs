@@ -29,7 +29,7 @@ fn an_imported_log_is_a_document_that_the_audit_reads() {
         "{finished:?}"
     );
     let audited = folder.ok("audit imported/lora.log.claims.json").stdout;
-    for part in ["| 11-20 | 2.101 |", "building the batches, validation"] {
+    for part in ["| **11-20** | 2.101 |", "building the batches, validation"] {
         assert!(audited.contains(part), "{part}: {audited}");
     }
     folder.ok("audit imported/bench.md.claims.json");
