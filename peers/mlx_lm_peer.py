@@ -62,7 +62,7 @@ def run(work, switches, output):
             {"compile": compiled, "fused_kernels": compiled, "clear_cache": clear_cache},
             "mlx-lm",
             mlx_lm.__version__,
-            _mlx(mx),
+            mlx_library(mx),
             "mlx",
         ),
     )
@@ -202,7 +202,7 @@ class _NoDetokenizer:
         pass
 
 
-def _mlx(mx):
+def mlx_library(mx):
     """The library that does the work, as lfmark's record describes it."""
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     backend = "cpu" if on_cpu else "metal" if sys.platform == "darwin" else "cuda"

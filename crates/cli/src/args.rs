@@ -66,6 +66,12 @@ enum Command {
     Report(Box<ReportArgs>),
     /// Check whether the figures of a run, or of a document of claims, can be true together.
     Audit(AuditArgs),
+    /// Read what other programs printed: mlx-lm, llama-bench, Criterion.
+    Import(ImportArgs),
+    /// Write the figures of runs for github-action-benchmark or Bencher, as CSV or as JSON lines.
+    Convert(ConvertArgs),
+    /// Put a record without prompts, texts and names beside those of other machines.
+    Share(ShareArgs),
     /// Generate text, and show how fast.
     #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
@@ -480,6 +486,65 @@ pub(crate) struct AuditArgs {
 }
 
 #[derive(ClapArgs)]
+#[command(
+    after_help = "Reads logs of mlx_lm.lora and what its callback was given, the output of \
+                        mlx_lm.benchmark and mlx_lm.generate, of llama-bench (json, jsonl, sql, md), \
+                        and Criterion's estimates.json or text. Figures are imported as they were \
+                        printed; `lfmark audit` reads the documents."
+)]
+pub(crate) struct ImportArgs {
+    /// What a program printed.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Folder to write the documents to, each named FILE.claims.json.
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ConvertArgs {
+    /// Run folder, its record.jsonl, or the folder of a set of runs; several are one series where
+    /// program, model, type and device are the same.
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: Exchange,
+    /// File to write, which must not exist [default: stdout].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// A format of other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Exchange {
+    /// github-action-benchmark's `customSmallerIsBetter`.
+    GithubAction,
+    /// Bencher Metric Format.
+    Bmf,
+    /// One row a run and metric.
+    Csv,
+    /// One flat object an iteration, for Parquet.
+    Jsonl,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Removed are prompts (their hashes stay), generated texts and token ids, names of \
+                        runs, sets, data and models that are not public, paths, and every field with \
+                        the name of the user or the host. Read the record before it is published."
+)]
+pub(crate) struct ShareArgs {
+    /// Run folder, or its record.jsonl.
+    pub(crate) run: PathBuf,
+    /// Folder of the records of all machines, in which one is created.
+    #[arg(long, short, value_name = "DIR", default_value = cmd::share::MACHINES)]
+    pub(crate) output: PathBuf,
+    /// Another name to remove, such as that of a project; give it several times for several.
+    #[arg(long = "remove", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct DoctorArgs {
     /// Estimate what fits by what this run measured, in place of a run on an H200.
     #[arg(long, value_name = "DIR")]
@@ -561,6 +626,9 @@ impl Args {
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),
             Command::Audit(args) => cmd::audit::run(&args, self.output),
+            Command::Import(args) => cmd::import::run(&args, self.output),
+            Command::Convert(args) => cmd::convert::run(&args, self.output),
+            Command::Share(args) => cmd::share::run(&args, self.output),
             Command::Generate(args) => cmd::generate::run(&args, self.output, clock),
             Command::Fuse(args) => cmd::fuse::run(&args, self.output),
             Command::Selftest(args) => cmd::selftest::run(&args, self.output),

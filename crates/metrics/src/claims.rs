@@ -17,10 +17,10 @@ use crate::interval::Interval;
 use crate::record::{Schema, WindowSpec};
 
 /// The schema this build reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
 
 /// Largest file that is read. The longest report anybody writes by hand is far below.
-const LARGEST_FILE: u64 = 4 << 20;
+pub const LARGEST_FILE: u64 = 4 << 20;
 
 /// A whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +196,11 @@ pub enum Quantity {
     /// A part of the time of a whole run, named by `of`.
     TimePart,
     WallTime,
+    /// Of training or validation.
+    Loss,
+    /// Tokens that have entered the loss since the start.
+    TrainedTokens,
+    GeneratedTokens,
 }
 
 impl Quantity {
@@ -217,8 +222,10 @@ impl Quantity {
             | Q::AdaptedLayers
             | Q::BatchSize
             | Q::Samples => Dimension::Count,
-            Q::TokensPerIteration | Q::PromptTokens => Dimension::Tokens,
-            Q::Alpha | Q::Dropout | Q::LearningRate => Dimension::Number,
+            Q::TokensPerIteration | Q::PromptTokens | Q::TrainedTokens | Q::GeneratedTokens => {
+                Dimension::Tokens
+            }
+            Q::Alpha | Q::Dropout | Q::LearningRate | Q::Loss => Dimension::Number,
             Q::TrainingTime | Q::TimePart | Q::WallTime => Dimension::Time,
             Q::IterationRate => Dimension::IterationRate,
             Q::TokenRate | Q::PromptRate | Q::GenerationRate => Dimension::TokenRate,
@@ -368,6 +375,11 @@ impl Figure {
             self.printed,
             spread.unwrap_or_default()
         )
+    }
+
+    /// Whether a document can hold it: a number of its quantity, in one of its units.
+    pub fn is_sound(&self) -> bool {
+        check_figure(self, "").is_ok()
     }
 
     /// The iterations of its window.
@@ -727,6 +739,7 @@ fn check_figure(figure: &Figure, at: &str) -> Result<(), ClaimsError> {
                 | Quantity::LearningRate
                 | Quantity::TimePart
                 | Quantity::RelativeSpread
+                | Quantity::Loss
         );
     if parsed.low.0 == 0.0 && !zero_means_something {
         let reason = format!("{} has to be above 0", figure.quantity.words());

@@ -614,6 +614,13 @@ pub(crate) fn iterations_hash(record: &Record) -> u64 {
     hasher.finish()
 }
 
+/// The metrics of one record. What was not measured, or is 0, is missing.
+pub fn values(record: &Record) -> BTreeMap<MetricKind, f64> {
+    let (measured, _) = measured(record);
+    let values = measured.into_iter();
+    values.map(|(metric, run)| (metric, run.value)).collect()
+}
+
 /// The metrics of one record, and the iterations taken for warm-up. What was not measured, or is 0,
 /// is missing.
 pub(crate) fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {

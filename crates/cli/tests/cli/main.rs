@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod compare;
 mod doctor;
+mod exchange;
 mod failing_disk;
 mod formats;
 mod generate;

@@ -8,6 +8,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use metrics::{
+    record::{Iteration, Model},
+    store::{self, Record},
+};
 use serde_json::Value;
 
 use crate::{
@@ -227,4 +231,98 @@ fn data_folders_of_mlx_lm_give_its_tokens() {
     ];
     check("chat", &chat, false);
     check("chat", &chat, true);
+}
+
+/// A training script as its user would write it, with lfmark's recorder.
+const RECORDED: &str = "
+import mlx_lm_callback
+import types
+from pathlib import Path
+import mlx.core as mx
+import mlx.optimizers
+import mlx_lm
+from mlx_lm.tuner.datasets import CacheDataset, load_local_dataset
+from mlx_lm.tuner.trainer import TrainingArgs, train
+from mlx_lm.tuner.utils import linear_to_lora_layers
+mx.set_default_device(mx.cpu)
+model, tokenizer = mlx_lm.load('model')
+model.freeze()
+lora = {'rank': 4, 'scale': 2.0, 'dropout': 0.0, 'keys': ['self_attn.q_proj', 'self_attn.v_proj']}
+linear_to_lora_layers(model, 2, lora)
+rows, _, _ = load_local_dataset(Path('data'), tokenizer, types.SimpleNamespace(mask_prompt=False))
+data = CacheDataset(rows)
+optimizer = mlx.optimizers.Adam(learning_rate=1e-3)
+args = TrainingArgs(batch_size=1, iters=3, steps_per_report=1, adapter_file='theirs.safetensors')
+given = {'model': Path('model'), 'data': Path('data/train.jsonl'), 'seed': 0,
+         'lora': {**lora, 'layers': 2}}
+recorder = mlx_lm_callback.Recorder(Path('theirs'), model, optimizer, data, args, given)
+train(model, optimizer, data, args=args, iterate_batches=recorder.batches,
+      training_callback=recorder)
+recorder.log.end('complete')
+";
+
+#[test]
+fn a_training_script_of_mlx_lm_writes_a_record_of_the_work_that_lfmark_does() {
+    let Some(pair) = Pair::new("a_training_script_of_mlx_lm") else {
+        return;
+    };
+    let peers = repository("peers");
+    let path = format!(
+        "import sys; sys.path.insert(0, {:?})\n",
+        peers.to_str().unwrap()
+    );
+    pair.python(&format!("{path}{RECORDED}"), "");
+    pair.folder.ok(
+        "run -o out --model model --data data --iterations 3 --lora-rank 4 --lora-alpha 8 \
+         --lora-layers 2 --lora-targets q_proj,v_proj --lora-dropout 0 --batch-size 1 --learning-rate 1e-3 \
+         --no-generation --device cpu --dtype f32",
+    );
+    let theirs = store::read(&pair.folder.path("theirs")).unwrap();
+    let ours = pair.folder.record();
+    assert_eq!(theirs.notices, Vec::<String>::new());
+    let (model, own) = (&theirs.start.model, &ours.start.model);
+    let facts = |model: &Model| {
+        let sizes = [
+            model.layers,
+            model.attention_layers,
+            model.hidden_size,
+            model.ffn_size,
+        ];
+        let adapters: BTreeSet<_> = model
+            .adapters
+            .iter()
+            .map(|it| (it.name.clone(), it.inputs, it.outputs))
+            .collect();
+        let counts = [
+            model.parameters,
+            model.weight_bytes,
+            model.trainable_parameters,
+        ];
+        (
+            sizes,
+            counts,
+            adapters,
+            model.weights.clone(),
+            model.tokenizer_sha256.clone(),
+        )
+    };
+    assert_eq!(facts(model), facts(own));
+    assert_eq!(theirs.start.data.sha256, ours.start.data.sha256);
+    assert_eq!(
+        theirs.start.data.sample_tokens,
+        ours.start.data.sample_tokens
+    );
+    let counts = |it: &Iteration| (it.rows, it.real_tokens, it.padded_tokens, it.loss_tokens);
+    let of = |record: &Record| record.iterations.iter().map(counts).collect::<Vec<_>>();
+    assert_eq!(of(&theirs), of(&ours));
+    // The first loss is before any step: that of the model, as both compute it.
+    let first = |record: &Record| f64::from(record.iterations[0].loss.unwrap());
+    assert!((first(&theirs) / first(&ours) - 1.0).abs() < 1e-4);
+    assert!(
+        theirs
+            .iterations
+            .iter()
+            .all(|it| it.step_ns > 0 && it.peak_bytes > 0)
+    );
+    pair.folder.ok("report theirs");
 }

@@ -223,7 +223,7 @@ fn other_files_are_refused_and_the_bad_field_is_named() {
     );
     check_document(
         r#"{"claims_schema": {"major": 2, "minor": 0}}"#,
-        "the document has schema 2.0, and this build reads schema 1 up to 1.0",
+        "the document has schema 2.0, and this build reads schema 1 up to 1.1",
     );
     let good = document("", r#"{"text": "x"}"#);
     assert!(parse(&good).is_ok());

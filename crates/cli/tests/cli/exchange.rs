@@ -1,0 +1,149 @@
+//! `lfmark import`, `convert` and `share`: to and from other programs and other machines.
+
+use std::fs;
+
+use metrics::store;
+use serde_json::Value;
+
+use crate::support::{Folder, repository};
+
+const LOG: &str = include_str!("../../../../fixtures/exchange/mlx-lm-0.26-lora-a100.txt");
+const TABLE: &str = include_str!("../../../../fixtures/exchange/llama-bench.md");
+const ESTIMATES: &str = include_str!("../../../../fixtures/exchange/criterion-estimates.json");
+
+#[test]
+fn an_imported_log_is_a_document_that_the_audit_reads() {
+    let folder = Folder::with("lora.log", LOG);
+    folder.write("bench.md", TABLE);
+    let finished = folder.ok("import lora.log bench.md -o imported");
+    assert!(
+        finished
+            .stdout
+            .contains("imported/lora.log.claims.json (41 figures of mlx_lm.lora)"),
+        "{finished:?}"
+    );
+    assert!(
+        finished
+            .stderr
+            .contains("note: lora.log: The peak is the highest"),
+        "{finished:?}"
+    );
+    let audited = folder.ok("audit imported/lora.log.claims.json").stdout;
+    for part in ["| **11-20** | 2.101 |", "building the batches, validation"] {
+        assert!(audited.contains(part), "{part}: {audited}");
+    }
+    folder.ok("audit imported/bench.md.claims.json");
+    folder.check_error(
+        "import lora.log -o imported",
+        1,
+        &["imported/lora.log.claims.json exists already and is not overwritten"],
+    );
+    let json = folder.lfmark("import lora.log --json").json();
+    assert_eq!(json["documents"][0]["program"], "mlx_lm.lora");
+}
+
+#[test]
+fn estimates_of_two_benchmarks_have_two_documents() {
+    let folder = Folder::new();
+    for benchmark in ["first", "second"] {
+        let dir = format!("criterion/{benchmark}/new");
+        fs::create_dir_all(folder.path(&dir)).unwrap();
+        folder.write(&format!("{dir}/estimates.json"), ESTIMATES);
+    }
+    folder.ok("import criterion/first/new/estimates.json criterion/second/new/estimates.json");
+    assert!(folder.exists("first-estimates.json.claims.json"));
+    assert!(folder.exists("second-estimates.json.claims.json"));
+}
+
+#[test]
+fn what_is_no_output_of_a_program_is_refused() {
+    let folder = Folder::with("bytes", [0xff, 0x00, 0x1b, 0x5b]);
+    folder.check_error("import bytes", 1, &["bytes: nothing here is of a program"]);
+    folder.check_error("import /dev/zero", 1, &["not a regular file"]);
+    folder.check_error("import missing", 1, &["cannot read missing"]);
+    fs::File::create(folder.path("huge"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    folder.check_error("import huge", 1, &["huge: it has more than 4194304 bytes"]);
+}
+
+/// A folder with a committed run as `run`.
+fn with_run() -> Folder {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("run")).unwrap();
+    let record = repository("reports/h200-lfm2-1.2b-2/record.jsonl");
+    fs::copy(record, folder.path("run/record.jsonl")).unwrap();
+    folder
+}
+
+#[test]
+fn a_run_is_converted_for_other_programs() {
+    let folder = with_run();
+    let text = folder.ok("convert run --to bmf").stdout;
+    let bmf: Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        bmf["lfmark lfm2-1.2b bf16 gpu"]["step_time_ns"]["value"].is_f64(),
+        "{text}"
+    );
+    // Two runs of the same work are one series.
+    let text = folder
+        .ok("convert run run/record.jsonl --to github-action")
+        .stdout;
+    assert!(text.contains("geometric mean of 2 runs"), "{text}");
+    folder.ok("convert run --to jsonl -o samples.jsonl");
+    let lines = folder.read("samples.jsonl").lines().count();
+    assert_eq!(
+        lines,
+        store::read(&folder.path("run")).unwrap().iterations.len()
+    );
+    folder.check_error(
+        "convert run --to csv -o samples.jsonl",
+        1,
+        &["samples.jsonl exists already and is not overwritten"],
+    );
+    folder.check_error(
+        "convert run --to csv --json",
+        2,
+        &["--json is with --output"],
+    );
+}
+
+#[test]
+fn a_run_that_did_not_complete_is_not_followed() {
+    let folder = with_run();
+    let text = folder.read("run/record.jsonl");
+    let (cut, _) = text.trim_end().rsplit_once('\n').unwrap();
+    folder.write("run/record.jsonl", format!("{cut}\n"));
+    folder.check_error("convert run --to bmf", 1, &["no run is complete"]);
+    let rows = folder.ok("convert run --to csv").stdout;
+    assert!(rows.contains(",false,step_time,ns,"), "{rows}");
+}
+
+#[test]
+fn a_shared_run_has_its_report_and_is_not_overwritten() {
+    let folder = with_run();
+    let before = folder.read("run/record.jsonl");
+    let json = folder.lfmark("share run --json").json();
+    let place = json["shared"].as_str().unwrap();
+    assert!(
+        place.starts_with("reports/machines/nvidia-h200-lfm2-1-2b-"),
+        "{json}"
+    );
+    assert!(json["removed"]["generation.text"].as_u64().unwrap() > 0);
+    let shared = store::read(&folder.path(place)).unwrap();
+    let original = store::read(&folder.path("run")).unwrap();
+    assert_eq!(shared.iterations, original.iterations);
+    let report = folder.read(&format!("{place}/report.md"));
+    for generation in &original.generations {
+        assert!(!report.contains(&generation.prompt) && !report.contains(&generation.text));
+    }
+    folder.check_error("share run", 1, &["exists already and is not overwritten"]);
+    let folders = fs::read_dir(folder.path("reports/machines"))
+        .unwrap()
+        .count();
+    assert_eq!(folders, 1, "something is left over");
+    assert_eq!(folder.read("run/record.jsonl"), before);
+    let named = folder.ok("share run -o elsewhere --remove NVIDIA").stdout;
+    assert!(named.contains("removed     start.machine.gpu"), "{named}");
+}

@@ -1,0 +1,247 @@
+//! The figures of runs for programs that follow them over time, and their samples for tables.
+//!
+//! Trackers get one value a series and metric: that of the run, or the geometric mean of the
+//! complete runs of an arm with its 95 % interval. Of every metric less is better, as
+//! `customSmallerIsBetter` of github-action-benchmark has it.
+
+use std::collections::BTreeMap;
+
+use metrics::comparison::{Spread, spread};
+use metrics::record::{Iteration, Start, Status};
+use metrics::rules::ComparisonRules;
+use metrics::sets::{self, MetricKind};
+use metrics::store::Record;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// One run and its metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Name of the run folder.
+    pub name: String,
+    /// What it is one of several runs of.
+    pub series: String,
+    /// Counted from 1; 1 for a run by itself.
+    pub repeat: u32,
+    pub complete: bool,
+    pub values: BTreeMap<MetricKind, f64>,
+}
+
+impl Run {
+    /// Of a record. A run by itself belongs to a series of program, model, type and device; one
+    /// of a set to that of its arm.
+    pub fn of(name: &str, record: &Record) -> Self {
+        let member = record.start.member.as_ref();
+        Self {
+            name: name.to_owned(),
+            series: member.map_or_else(|| series(&record.start), |member| member.arm.clone()),
+            repeat: member.map_or(1, |member| member.repeat),
+            complete: record
+                .end
+                .as_ref()
+                .is_some_and(|end| end.status == Status::Complete),
+            values: sets::values(record),
+        }
+    }
+}
+
+fn series(start: &Start) -> String {
+    let (program, _) = start.program();
+    let (model, config) = (&start.model.name, &start.config);
+    format!("{program} {model} {} {}", config.dtype, config.device)
+}
+
+/// One metric of one series.
+struct Point<'a> {
+    series: &'a str,
+    metric: MetricKind,
+    spread: Spread,
+}
+
+/// The complete runs, by series in the order in which these first appear.
+fn points(runs: &[Run]) -> Vec<Point<'_>> {
+    let mut names: Vec<&str> = Vec::new();
+    for run in runs.iter().filter(|run| run.complete) {
+        if !names.contains(&run.series.as_str()) {
+            names.push(&run.series);
+        }
+    }
+    let points = names.into_iter().flat_map(|series| {
+        MetricKind::ALL.into_iter().filter_map(move |metric| {
+            let of_series = runs
+                .iter()
+                .filter(|run| run.complete && run.series == series);
+            let values = of_series.map(|run| run.values.get(&metric).copied());
+            // What some runs lack is of other runs than the rest, and is left out.
+            let values: Vec<f64> = values.collect::<Option<_>>()?;
+            Some(Point {
+                series,
+                metric,
+                spread: spread(&values, &ComparisonRules::default())?,
+            })
+        })
+    });
+    points.collect()
+}
+
+fn unit(metric: MetricKind) -> &'static str {
+    match metric.is_memory() {
+        true => "bytes",
+        false => "ns",
+    }
+}
+
+/// The input of github-action-benchmark's tool `customSmallerIsBetter`.
+pub fn github_action(runs: &[Run]) -> String {
+    let benchmarks = points(runs).into_iter().map(|point| {
+        let Spread {
+            geometric_mean,
+            interval,
+            runs,
+            ..
+        } = point.spread;
+        let mut benchmark = json!({
+            "name": format!("{} / {}", point.series, point.metric.name()),
+            "unit": unit(point.metric),
+            "value": geometric_mean,
+            "extra": match runs {
+                1 => "one run".to_owned(),
+                runs => format!("geometric mean of {runs} runs"),
+            },
+        });
+        if let Some((low, high)) = interval {
+            benchmark["range"] = format!("{low:.6e} to {high:.6e}").into();
+        }
+        benchmark
+    });
+    pretty(&Value::Array(benchmarks.collect()))
+}
+
+/// Bencher Metric Format: series, then metric, then value and bounds.
+pub fn bmf(runs: &[Run]) -> String {
+    let mut benchmarks = Map::new();
+    for point in points(runs) {
+        let mut metric = json!({ "value": point.spread.geometric_mean });
+        if let Some((low, high)) = point.spread.interval {
+            metric["lower_value"] = low.into();
+            metric["upper_value"] = high.into();
+        }
+        let name = format!("{}_{}", point.metric.name(), unit(point.metric));
+        let series = benchmarks.entry(point.series).or_insert_with(|| json!({}));
+        series[name] = metric;
+    }
+    pretty(&Value::Object(benchmarks))
+}
+
+fn pretty(value: &Value) -> String {
+    // A value of JSON always is text.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// A row of the CSV.
+#[derive(Serialize)]
+struct Row<'a> {
+    run: String,
+    series: String,
+    repeat: u32,
+    complete: bool,
+    metric: &'a str,
+    unit: &'a str,
+    value: f64,
+}
+
+/// One row a run and metric (RFC 4180), those of incomplete runs too. A name that a table would
+/// take for a formula has an apostrophe before it.
+///
+/// # Errors
+///
+/// None that runs can cause.
+pub fn csv(runs: &[Run]) -> Result<String, csv::Error> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    for run in runs {
+        for (metric, &value) in &run.values {
+            writer.serialize(Row {
+                run: no_formula(&run.name),
+                series: no_formula(&run.series),
+                repeat: run.repeat,
+                complete: run.complete,
+                metric: metric.name(),
+                unit: unit(*metric),
+                value,
+            })?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    Ok(String::from_utf8(bytes).map_err(std::io::Error::other)?)
+}
+
+fn no_formula(name: &str) -> String {
+    match name.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{name}"),
+        false => name.to_owned(),
+    }
+}
+
+/// A flat row: the same columns with the same types in every line, so that a reader of JSON lines
+/// infers one schema and can write it as Parquet.
+#[derive(Serialize)]
+struct Sample<'a> {
+    run: &'a str,
+    series: &'a str,
+    repeat: u32,
+    started_unix_ms: u64,
+    program: &'a str,
+    program_version: &'a str,
+    mlx_version: &'a str,
+    backend: &'a str,
+    os: &'a str,
+    chip: Option<&'a str>,
+    gpu: Option<&'a str>,
+    gpu_cores: Option<u32>,
+    model: &'a str,
+    dtype: &'a str,
+    batch_size: u32,
+    lora_rank: u32,
+    trainable_parameters: u64,
+    #[serde(flatten)]
+    iteration: &'a Iteration,
+}
+
+/// One line an iteration, with the facts of its run in columns; what was not measured is null.
+///
+/// # Errors
+///
+/// None that a record can cause.
+pub fn json_lines(run: &Run, record: &Record) -> Result<String, serde_json::Error> {
+    let start = &record.start;
+    let (program, program_version) = start.program();
+    let mut lines = String::new();
+    for iteration in &record.iterations {
+        lines += &serde_json::to_string(&Sample {
+            run: &run.name,
+            series: &run.series,
+            repeat: run.repeat,
+            started_unix_ms: start.started_unix_ms,
+            program,
+            program_version,
+            mlx_version: &start.mlx.version,
+            backend: &start.mlx.backend,
+            os: &start.machine.os,
+            chip: start.machine.chip.as_deref(),
+            gpu: start.machine.gpu.as_deref(),
+            gpu_cores: start.machine.gpu_cores,
+            model: &start.model.name,
+            dtype: &start.config.dtype,
+            batch_size: start.config.batch_size,
+            lora_rank: start.config.lora.rank,
+            trainable_parameters: start.model.trainable_parameters,
+            iteration,
+        })?;
+        lines.push('\n');
+    }
+    Ok(lines)
+}

@@ -1,0 +1,14 @@
+//! What lfmark takes from other programs and gives to them, as text.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`import`] | what other programs printed, as documents of claims |
+//! | [`export`] | the figures of runs, for programs that follow them over time |
+//! | [`share`] | a record without what is its owner's alone |
+//!
+//! The crate does no I/O, measures nothing and knows no MLX. An imported figure was rounded and
+//! averaged by the program that printed it, so it becomes a claim and never a sample of a record.
+
+pub mod export;
+pub mod import;
+pub mod share;
