@@ -161,10 +161,10 @@ fn clean_event(mut event: Event, removed: &mut BTreeMap<String, u32>) -> Event {
 /// Removes every string that is a path or holds a private name, whatever field it is in.
 fn sweep(at: &str, value: &mut Value, privacy: &Privacy, removed: &mut BTreeMap<String, u32>) {
     match value {
-        Value::String(text) => {
-            if is_path(text) || privacy.names.iter().any(|name| holds(text, name)) {
-                remove(text, at, removed);
-            }
+        Value::String(text)
+            if is_path(text) || privacy.names.iter().any(|name| holds(text, name)) =>
+        {
+            remove(text, at, removed);
         }
         Value::Array(values) => {
             for value in values {
