@@ -84,7 +84,7 @@ fn what_cannot_be_generated_from_is_a_clear_error() {
     check("--prompt a --max-tokens 0", 2, &["--max-tokens is 0"]);
     check("--prompt a --temperature=-1", 2, &["the temperature is -1"]);
     check("--prompt a --top-p 0", 2, &["top-p is 0"]);
-    check("--prompt a --model nope", 1, &["nope is neither"]);
+    check("--prompt a --model nope", 1, &["`nope` is neither"]);
     check(
         "--prompt a --adapters nope",
         1,
