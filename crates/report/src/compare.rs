@@ -122,7 +122,7 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
                     change: found.map(|it| it.change),
                     change_low: found.and_then(|it| it.adjusted).map(|it| it.low),
                     change_high: found.and_then(|it| it.adjusted).map(|it| it.high),
-                    verdict: found.map(|it| word(it)),
+                    verdict: found.map(word),
                 })?;
             }
             Ok::<(), csv::Error>(())
