@@ -281,7 +281,8 @@ impl Runs {
         &self.runs
     }
 
-    pub(crate) fn notices(&self) -> &[String] {
+    /// What had to be said of reading.
+    pub fn notices(&self) -> &[String] {
         &self.notices
     }
 

@@ -144,11 +144,12 @@ fn read(dir: &Path) -> anyhow::Result<Option<Baseline>> {
     };
     let baseline: Baseline = serde_json::from_str(&text).with_context(cannot)?;
     let Schema { major, minor } = baseline.schema;
-    anyhow::ensure!(
-        major == SCHEMA.major && minor <= SCHEMA.minor,
-        "{} has schema {major}.{minor}, which this build does not read; use a newer lfmark",
-        path.display()
-    );
+    if major != SCHEMA.major || minor > SCHEMA.minor {
+        anyhow::bail!(
+            "{} has schema {major}.{minor}, which this build does not read; use a newer lfmark",
+            path.display()
+        );
+    }
     let plain =
         |it: &Accepted| it.folder.chars().all(|c| c.is_ascii_digit()) && !it.folder.is_empty();
     anyhow::ensure!(

@@ -26,6 +26,10 @@ pub(crate) fn run(
         ));
     }
     let runs = records::read(&args.runs)?;
+    // Before there can be too little left to compare.
+    for notice in runs.notices() {
+        output::message(output.quiet, &format!("note: {notice}"));
+    }
     let mut rules = metrics::rules::Rules::default();
     if let Some(thresholds) = &args.rules {
         rules = thresholds.over(rules).map_err(Failure::Usage)?;
@@ -60,9 +64,6 @@ pub(crate) fn run(
     output::write(&rendered, others, &args.presentation, &dir)?;
     for warning in &summary.warnings {
         output::message(output.quiet, &format!("warning: {warning}"));
-    }
-    for notice in &summary.notices {
-        output::message(output.quiet, &format!("note: {notice}"));
     }
     let report = dir.join(report::REPORT).display().to_string();
     output::print(&match output.json {

@@ -88,7 +88,7 @@ fn runs_of_different_work_are_refused_until_the_field_is_allowed() {
         "empty",
         &folder.lfmark("compare note* a"),
         2,
-        &["no run is in"],
+        &["note: note.txt is left out", "fewer than two"],
     );
 }
 
