@@ -34,7 +34,6 @@ pub(crate) fn bar_groups(words: &str, groups: &[BarGroup]) -> Result<String, Cha
         let mut top = 0;
         for group in groups {
             heading(area, top, &group.heading)?;
-            // One scale for all, in the colours of the columns.
             let bars: Vec<Bar> = group.bars.iter().flatten().cloned().collect();
             let measured = group
                 .bars
