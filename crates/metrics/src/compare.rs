@@ -100,6 +100,8 @@ pub(crate) struct Run {
     /// Mean power while the rate was measured, by rail.
     watts: Vec<(Rate, String, f64)>,
     step_ns: Rc<[u64]>,
+    /// Lengths of the prompts and of what was generated for them, in tokens.
+    texts: Vec<(u32, usize)>,
 }
 
 /// A rate that is shown beside the metrics, and normalised.
@@ -255,6 +257,11 @@ impl Runs {
             ],
             watts: watts.collect(),
             step_ns: times.into(),
+            texts: record
+                .generations
+                .iter()
+                .map(|it| (it.prompt_tokens, it.token_ids.len()))
+                .collect(),
         };
         self.runs.push(run);
     }
@@ -506,19 +513,22 @@ pub fn compare(
     }
     let arms: Vec<&[&Run]> = ranked.iter().map(|at| of_columns[*at].as_slice()).collect();
     let origins: Vec<&Origin> = ranked.iter().map(|at| &runs.columns[*at]).collect();
+    let texts_differ = !alike_texts(arms.iter().flat_map(|arm| arm.iter().copied()));
     let metric_row = |metric: MetricKind| {
         row(metric, Better::Lower, &arms, rules, |run, _| {
-            run.values.get(&metric).copied()
+            let left_out = metric == MetricKind::TokenTime && texts_differ;
+            run.values.get(&metric).copied().filter(|_| !left_out)
         })
     };
+    let left_out = |rate: Rate| rate == Rate::GeneratedTokens && texts_differ;
     let rate_row = |rate: Rate| {
         row(rate, Better::Higher, &arms, rules, |run, _| {
-            run.rates.get(&rate).copied()
+            run.rates.get(&rate).copied().filter(|_| !left_out(rate))
         })
     };
     let normalised_row = |what: Normalised| {
         row(what.clone(), Better::Higher, &arms, rules, |run, column| {
-            normalised(run, origins[column], &what)
+            normalised(run, origins[column], &what).filter(|_| !left_out(what.rate))
         })
     };
     let mut pers = vec![Per::Bandwidth, Per::GpuCore];
@@ -571,13 +581,13 @@ pub fn compare(
             .filter(|it| any(&it.cells))
             .collect(),
         rules: *rules,
-        warnings: warnings(
-            &origins,
-            &ranked
-                .iter()
-                .map(|at| columns[*at].as_str())
-                .collect::<Vec<_>>(),
-        ),
+        warnings: {
+            let names: Vec<_> = ranked.iter().map(|at| columns[*at].as_str()).collect();
+            let texts = texts_differ.then(|| TEXTS_DIFFER.to_owned());
+            let mut warnings = warnings(&origins, &names);
+            warnings.extend(texts);
+            warnings
+        },
         notices: runs.notices.clone(),
     })
 }
@@ -739,9 +749,24 @@ fn alone(values: &[f64]) -> Vec<comparison::Run> {
     values.iter().map(run).collect()
 }
 
+/// Why no time per token is compared: it depends on how many there are.
+pub(crate) const TEXTS_DIFFER: &str =
+    "the runs generated different numbers of tokens, so that their times per token are left out";
+
+/// Whether all of these runs generated as many tokens after as many.
+pub(crate) fn alike_texts<'a>(runs: impl IntoIterator<Item = &'a Run>) -> bool {
+    let mut texts = runs.into_iter().map(|run| &run.texts);
+    let first = texts.next();
+    texts.all(|other| Some(other) == first)
+}
+
 /// The metrics that all runs of both arms have, as the comparison takes them.
 pub(crate) fn shared_metrics(baseline: &[&Run], candidate: &[&Run]) -> Vec<Metric> {
+    let alike = alike_texts(baseline.iter().chain(candidate).copied());
     let of = |metric: MetricKind| {
+        if metric == MetricKind::TokenTime && !alike {
+            return None;
+        }
         let of = |runs: &[&Run]| values(runs, |run| run.values.get(&metric).copied());
         Some(Metric {
             name: metric.name().to_owned(),

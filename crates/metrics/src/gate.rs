@@ -148,6 +148,9 @@ pub fn judge(
     if let Some(run) = arms.iter().flatten().find(shared) {
         warnings.push(format!("{} ran on shared hardware", run.name));
     }
+    if !compare::alike_texts(arms.iter().flatten().copied()) {
+        warnings.push(compare::TEXTS_DIFFER.to_owned());
+    }
     let mut metrics = compare::shared_metrics(&arms[0], &arms[1]);
     for name in limits.metrics.keys() {
         if !metrics.iter().any(|metric| metric.name == *name) {

@@ -275,3 +275,28 @@ fn a_run_without_any_sample_is_no_fault() {
     runs.add("a", "a", &empty());
     assert!(matches!(compared(&runs, &[]), Err(CompareError::TooFew(_))));
 }
+
+#[test]
+fn times_per_token_are_compared_of_texts_of_one_length() {
+    let check = |lengths: [usize; 2], expected: bool| {
+        let mut runs = Runs::default();
+        for (name, length) in ["a", "b"].into_iter().zip(lengths) {
+            let mut record = record(name, &truth(1.0), length as u64, |_| {});
+            let times = vec![1_000_000; length];
+            record.generations = vec![testing::generation(2_000_000, &times)];
+            runs.add(name, name, &record);
+        }
+        let summary = compared(&runs, &[]).unwrap();
+        let mut metrics = summary.metrics.iter();
+        assert_eq!(
+            metrics.any(|row| row.what == MetricKind::TokenTime),
+            expected
+        );
+        let mut rates = summary.rates.iter();
+        assert_eq!(rates.any(|row| row.what == Rate::GeneratedTokens), expected);
+        let said = summary.warnings.iter().any(|it| it == TEXTS_DIFFER);
+        assert_eq!(said, !expected);
+    };
+    check([8, 8], true);
+    check([8, 9], false);
+}
