@@ -86,7 +86,7 @@ pub enum DeviceKind {
 /// After how many operations MLX's CUDA back end sends what it has gathered to the device.
 ///
 /// Temporaries are kept until what was sent has run. MLX's own value for large devices is 100,
-/// with which a step of LFM2-1.2B peaks 3 to 5 % higher, and is faster by less than a noisy machine
+/// with which a step of LFM2-1.2B peaks 3 to 6 % higher, and is faster by less than a noisy machine
 /// shows. A variable that is set stays as it is.
 const OPS_PER_BUFFER: (&str, &str) = ("MLX_MAX_OPS_PER_BUFFER", "20");
 
