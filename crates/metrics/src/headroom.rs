@@ -43,9 +43,7 @@ impl Headroom {
     pub fn of(record: &Record) -> Option<Self> {
         let (capacity, capacity_bytes) = capacity(&record.start.mlx, &record.start.machine)?;
         let iterations = record.iterations.iter();
-        let peak = iterations
-            .clone()
-            .map(|it| it.peak_bytes.max(it.active_bytes));
+        let peak = iterations.clone().map(|it| it.highest_bytes());
         let widest = iterations.max_by_key(|it| it.padded_tokens)?;
         let weight_bytes = record.start.model.weight_bytes;
         let headroom = Self {

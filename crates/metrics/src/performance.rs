@@ -94,11 +94,9 @@ pub(crate) fn figures(record: &Record, warm_up: usize) -> BTreeMap<Figure, f64> 
 
 /// Highest memory that MLX, or what stands in its place, counted.
 pub(crate) fn peak_bytes(iterations: &[Iteration], generations: &[Generation]) -> Option<u64> {
-    let training = iterations
-        .iter()
-        .map(|it| it.peak_bytes.max(it.active_bytes));
+    let training = iterations.iter().map(|it| it.highest_bytes());
     let generation = generations.iter();
-    let generation = generation.map(|g| g.peak_bytes.max(g.active_bytes));
+    let generation = generation.map(|g| g.highest_bytes());
     training.chain(generation).max()
 }
 

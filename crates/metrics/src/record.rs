@@ -495,6 +495,20 @@ impl Iteration {
         let begun = self.start_ns.saturating_add(self.data_ns);
         begun.saturating_add(self.step_ns)
     }
+
+    /// Highest memory of MLX up to here. MLX sets the peak to 0 when it is reset, so that until the
+    /// next allocation it lies below the memory in use.
+    pub fn highest_bytes(&self) -> u64 {
+        self.peak_bytes.max(self.active_bytes)
+    }
+}
+
+impl Generation {
+    /// Highest memory of MLX up to here. MLX sets the peak to 0 when it is reset, so that until the
+    /// next allocation it lies below the memory in use.
+    pub fn highest_bytes(&self) -> u64 {
+        self.peak_bytes.max(self.active_bytes)
+    }
 }
 
 /// One prompt and what was generated for it.

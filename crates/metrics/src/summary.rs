@@ -190,7 +190,7 @@ impl GenerationSummary {
             token_level: token_level(generation, &Rules::default()),
             quality: Quality::NotJudged(Why::NoChecks),
             wall_ns: generation.wall_ns,
-            peak_bytes: peak(generation.peak_bytes, generation.active_bytes),
+            peak_bytes: generation.highest_bytes(),
             footprint_bytes: generation.footprint_bytes,
         }
     }
@@ -395,10 +395,7 @@ fn training(iterations: &[Iteration]) -> Option<Training> {
         padded_tokens: tokens(|it| it.padded_tokens),
         loss_tokens: tokens(|it| it.loss_tokens),
         step: stats::describe(&steps)?,
-        peak_bytes: iterations
-            .iter()
-            .map(|it| peak(it.peak_bytes, it.active_bytes))
-            .max()?,
+        peak_bytes: iterations.iter().map(|it| it.highest_bytes()).max()?,
         first_loss: first.loss,
         last_loss: last.loss,
     })
@@ -543,12 +540,6 @@ fn budget(record: &Record) -> Budget {
         rest_ns,
         rest_share: share(rest_ns as f64),
     }
-}
-
-/// MLX sets the peak to 0 when it is reset, not to the memory in use, so that until the next
-/// allocation the peak lies below the active bytes.
-fn peak(peak_bytes: u64, active_bytes: u64) -> u64 {
-    peak_bytes.max(active_bytes)
 }
 
 /// Work per second; `None` for no time, and for work of which none was done.

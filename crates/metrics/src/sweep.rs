@@ -471,7 +471,7 @@ impl Sample {
             token_ns: enough.then(|| times.1 / times.0),
             context: enough.then(|| times.2 / times.0),
             positions: most(|it| u64::from(it.prompt_tokens) + it.token_ids.len() as u64),
-            generation_peak: most(|it| it.peak_bytes.max(it.active_bytes)),
+            generation_peak: most(|it| it.highest_bytes()),
             training_use: used(|work| work == Work::Training),
             decode_use: used(|work| matches!(work, Work::Decode(_))),
         }

@@ -220,10 +220,13 @@ fn growth(record: &Record, summary: &Summary) -> Option<GrowthView> {
 }
 
 fn memory_by_window(record: &Record, summary: &Summary) -> String {
-    let values = record
-        .iterations
-        .iter()
-        .flat_map(|it| [peak(it), it.cache_bytes, it.footprint_bytes.unwrap_or(0)]);
+    let values = record.iterations.iter().flat_map(|it| {
+        [
+            it.highest_bytes(),
+            it.cache_bytes,
+            it.footprint_bytes.unwrap_or(0),
+        ]
+    });
     let unit = ByteUnit::for_largest(values.max().unwrap_or(0));
     let rows: Vec<_> = windows(record, summary)
         .into_iter()
@@ -303,12 +306,6 @@ pub(super) fn chart(record: &Record, summary: &Summary) -> Option<Result<String,
         .filter_map(|it| Some((it.iteration, it.footprint_bytes?)))
         .collect();
     (!readings.is_empty()).then(|| charts::memory(&readings, &peaks, &footprint))
-}
-
-/// MLX's peak after an iteration. MLX sets it to 0 at a reset, so it can lie below the memory
-/// in use until the next allocation.
-fn peak(iteration: &Iteration) -> u64 {
-    iteration.peak_bytes.max(iteration.active_bytes)
 }
 
 fn change(first: u64, last: u64) -> String {
