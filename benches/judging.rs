@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use benches::{record, start};
 use criterion::{Criterion, criterion_group, criterion_main};
 use metrics::footprint::FootprintReader;
-use metrics::measure::{self, Clock, Memory, Plan, StepOutput, SystemClock, Workload};
+use metrics::measure::{self, Clock, Memory, Plan, Stages, StepOutput, SystemClock, Workload};
 use metrics::record::Event;
 use metrics::store::{StoreError, Writer};
 use metrics::window;
@@ -104,7 +104,7 @@ impl Workload for Skip {
         Ok(())
     }
 
-    fn step(&mut self, _: &()) -> Result<StepOutput, StoreError> {
+    fn step(&mut self, _: &(), _: &mut Stages<'_>) -> Result<StepOutput, StoreError> {
         self.skipped_ns.set(self.skipped_ns.get() + self.step_ns);
         Ok(StepOutput {
             rows: 1,

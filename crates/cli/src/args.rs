@@ -175,6 +175,15 @@ pub(crate) struct SetArgs {
         requires = "repeats"
     )]
     pub(crate) arms: Vec<PathBuf>,
+    /// Go on with a set that was stopped, given the same command and its folder: only processes that
+    /// have not completed are started.
+    #[arg(
+        long,
+        help_heading = "Repeats",
+        requires = "repeats",
+        requires = "output"
+    )]
+    pub(crate) resume: bool,
     /// Noise floor to judge the arms with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE", help_heading = "Repeats", requires = "arms")]
     pub(crate) noise: Option<PathBuf>,
@@ -225,6 +234,20 @@ impl SetArgs {
     /// Whether fresh processes are to be started, rather than this one be measured.
     pub(crate) fn is_set(&self) -> bool {
         self.repeats.is_some_and(|repeats| repeats > 1) || !self.arms.is_empty() || self.cold
+    }
+
+    /// # Errors
+    ///
+    /// For a limit of waiting where nothing is waited for.
+    pub(crate) fn check_alone(&self) -> Result<(), Failure> {
+        match self.cool_down_limit.is_some() && !self.settle && self.repeats.is_none() {
+            true => Err(Failure::Usage(
+                "--cool-down-limit is how long to wait for the machine, and a single run does not \
+                 wait; add --settle, or --repeats for several runs"
+                    .to_owned(),
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn cool_down_limit(&self) -> Duration {

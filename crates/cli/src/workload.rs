@@ -1,10 +1,10 @@
 //! Training as the measured loop sees it.
 
-use metrics::measure::{Memory, StepOutput, Workload};
+use metrics::measure::{Memory, Stages, StepOutput, Workload};
 use model::{
     data::{Batch, Batches},
     mlx,
-    train::Trainer,
+    train::{Stage, Trainer},
 };
 
 /// Batches of the data set, and the production step over them.
@@ -21,8 +21,13 @@ impl Workload for Training {
         Ok(self.batches.next_batch())
     }
 
-    fn step(&mut self, batch: &Batch) -> anyhow::Result<StepOutput> {
-        let loss = self.trainer.step(batch)?;
+    fn step(&mut self, batch: &Batch, stages: &mut Stages<'_>) -> anyhow::Result<StepOutput> {
+        let loss = self
+            .trainer
+            .step_in_stages(batch, &mut |stage| match stage {
+                Stage::Built => stages.built(),
+                Stage::Dispatched => stages.dispatched(),
+            })?;
         let counts = batch.counts;
         Ok(StepOutput {
             rows: counts.rows,

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use thiserror::Error;
 
 use crate::footprint::FootprintReader;
-use crate::measure::{self, Clock, Memory, Plan, StepOutput, Workload};
+use crate::measure::{self, Clock, Memory, Plan, Stages, StepOutput, Workload};
 use crate::random::Generator;
 use crate::record::{
     Build, Config, Data, End, Event, GenerationConfig, Lora, Machine, MachineState, Mlx, Model,
@@ -323,7 +323,7 @@ impl Workload for Engine {
         Ok(())
     }
 
-    fn step(&mut self, _: &()) -> Result<StepOutput, StoreError> {
+    fn step(&mut self, _: &(), _: &mut Stages<'_>) -> Result<StepOutput, StoreError> {
         let now = self.done;
         self.done += 1;
         self.time.pass(self.step[now]);

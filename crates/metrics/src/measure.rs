@@ -21,8 +21,13 @@ pub trait Workload {
     /// Builds the next batch.
     fn next_batch(&mut self) -> Result<Self::Batch, Self::Error>;
 
-    /// Does one step and returns after the device has finished it.
-    fn step(&mut self, batch: &Self::Batch) -> Result<StepOutput, Self::Error>;
+    /// Does one step and returns after the device has finished it; tells its stages, where it has
+    /// any.
+    fn step(
+        &mut self,
+        batch: &Self::Batch,
+        stages: &mut Stages<'_>,
+    ) -> Result<StepOutput, Self::Error>;
 
     /// Memory of the device after the last step.
     fn memory(&self) -> Result<Memory, Self::Error>;
@@ -57,6 +62,33 @@ pub struct Memory {
 pub trait Clock {
     /// Nanoseconds since process start.
     fn now_ns(&mut self) -> u64;
+}
+
+/// The moments within a step at which one stage of it ends and the next begins.
+pub struct Stages<'a> {
+    clock: &'a mut dyn Clock,
+    built_ns: Option<u64>,
+    dispatched_ns: Option<u64>,
+}
+
+impl<'a> Stages<'a> {
+    fn new(clock: &'a mut dyn Clock) -> Self {
+        Self {
+            clock,
+            built_ns: None,
+            dispatched_ns: None,
+        }
+    }
+
+    /// The graph of the step has been built; nothing of it has been handed to the device.
+    pub fn built(&mut self) {
+        self.built_ns = Some(self.clock.now_ns());
+    }
+
+    /// All of the step has been handed to the device.
+    pub fn dispatched(&mut self) {
+        self.dispatched_ns = Some(self.clock.now_ns());
+    }
 }
 
 /// The system's monotonic clock.
@@ -154,7 +186,9 @@ fn iterate<W: Workload>(
     let start_ns = clock.now_ns();
     let batch = work.next_batch()?;
     let step_start_ns = clock.now_ns();
-    let output = work.step(&batch)?;
+    let mut stages = Stages::new(clock);
+    let output = work.step(&batch, &mut stages)?;
+    let (built_ns, dispatched_ns) = (stages.built_ns, stages.dispatched_ns);
     let end_ns = clock.now_ns();
 
     let memory = work.memory()?;
@@ -164,6 +198,10 @@ fn iterate<W: Workload>(
         start_ns,
         data_ns: step_start_ns.saturating_sub(start_ns),
         step_ns: end_ns.saturating_sub(step_start_ns),
+        graph_ns: built_ns.map(|built| built.saturating_sub(step_start_ns)),
+        dispatch_ns: dispatched_ns
+            .zip(built_ns)
+            .map(|(dispatched, built)| dispatched.saturating_sub(built)),
         rows: output.rows,
         real_tokens: output.real_tokens,
         padded_tokens: output.padded_tokens,
@@ -220,11 +258,15 @@ mod tests {
             Ok(self.batches)
         }
 
-        fn step(&mut self, &batch: &u32) -> Result<StepOutput, String> {
+        fn step(&mut self, &batch: &u32, stages: &mut Stages<'_>) -> Result<StepOutput, String> {
             if self.fail_at == Some(batch) {
                 return Err("out of memory".to_owned());
             }
-            self.time.pass(100 + u64::from(batch));
+            self.time.pass(20);
+            stages.built();
+            self.time.pass(u64::from(batch));
+            stages.dispatched();
+            self.time.pass(80);
             self.peak_bytes = self.peak_bytes.max(1000 - 10 * u64::from(batch));
             Ok(StepOutput {
                 rows: 1,
@@ -334,6 +376,8 @@ mod tests {
             (1, 70, 97, 69)
         );
         assert_eq!((it.active_bytes, it.cache_bytes), (500, 40));
+        assert_eq!(it.graph_ns, Some(20));
+        assert_eq!(it.dispatch_ns, Some(it.step_ns - 100));
         format!(
             "{}: {} + {} + {}, loss {}, peak {}, footprint {}, swap {}",
             it.iteration,

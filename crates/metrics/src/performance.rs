@@ -26,6 +26,11 @@ pub enum Figure {
     IterationRate,
     /// Tokens of the samples themselves per second of step time, after the warm-up.
     TokenRate,
+    /// Of a step, in nanoseconds, after the warm-up: until its graph is built, from then until all
+    /// its work is handed to the device, and from then until the device has finished.
+    GraphTime,
+    DispatchTime,
+    WaitTime,
     /// Tokens after the first one per second, for one prompt. Texts of different lengths are
     /// different work, so that their rates are figures of their own.
     DecodeRate {
@@ -46,14 +51,22 @@ impl Figure {
     fn better(self) -> Better {
         match self {
             Self::IterationRate | Self::TokenRate | Self::DecodeRate { .. } => Better::Higher,
-            Self::TimeToStep10 | Self::PeakMemory | Self::TrainingEnergy => Better::Lower,
+            Self::GraphTime
+            | Self::DispatchTime
+            | Self::WaitTime
+            | Self::TimeToStep10
+            | Self::PeakMemory
+            | Self::TrainingEnergy => Better::Lower,
         }
     }
 
     /// Whether a ratio is that of the other arm to the baseline. It is for times: a ratio above 1
     /// then says how many times as fast the baseline is, as one of rates does.
     pub fn inverted(self) -> bool {
-        self == Self::TimeToStep10
+        matches!(
+            self,
+            Self::GraphTime | Self::DispatchTime | Self::WaitTime | Self::TimeToStep10
+        )
     }
 }
 
@@ -69,6 +82,12 @@ pub(crate) fn figures(record: &Record, warm_up: usize) -> BTreeMap<Figure, f64> 
         (Figure::IterationRate, steady.len() as f64 / steps),
         (Figure::TokenRate, tokens / steps),
     ]);
+    if let Some(stages) = summary::stages(steady) {
+        let each = |ns: u64| ns as f64 / steady.len() as f64;
+        figures.insert(Figure::GraphTime, each(stages.graph_ns));
+        figures.insert(Figure::DispatchTime, each(stages.dispatch_ns));
+        figures.insert(Figure::WaitTime, each(stages.wait_ns));
+    }
     for (prompt, generation) in (1..).zip(&record.generations) {
         let figure = Figure::DecodeRate {
             prompt,

@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 2 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 3 };
 
 /// Version of the record format.
 ///
@@ -470,6 +470,10 @@ pub struct Iteration {
     pub data_ns: u64,
     /// The step, from the call until the device has finished.
     pub step_ns: u64,
+    /// Of the step, from its begin: until its graph was built, and from then until all its work
+    /// was handed to the device. Null where that was not told apart.
+    pub graph_ns: Option<u64>,
+    pub dispatch_ns: Option<u64>,
     pub rows: u32,
     /// Tokens of the samples themselves.
     pub real_tokens: u32,

@@ -111,11 +111,24 @@ pub struct Training {
     pub loss_tokens: Tokens,
     /// Step times in nanoseconds.
     pub step: Distribution,
+    /// The steps taken apart; `None` where the record does not tell it of every one.
+    pub stages: Option<StepStages>,
     /// Highest MLX memory.
     pub peak_bytes: u64,
     /// `None` where it was not finite.
     pub first_loss: Option<f32>,
     pub last_loss: Option<f32>,
+}
+
+/// What steps consist of: sums over iterations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct StepStages {
+    /// Until the graph was built.
+    pub graph_ns: u64,
+    /// From then until all work was handed to the device.
+    pub dispatch_ns: u64,
+    /// From then until the device had finished.
+    pub wait_ns: u64,
 }
 
 /// A number of tokens and how fast they were worked through.
@@ -395,10 +408,35 @@ fn training(iterations: &[Iteration]) -> Option<Training> {
         padded_tokens: tokens(|it| it.padded_tokens),
         loss_tokens: tokens(|it| it.loss_tokens),
         step: stats::describe(&steps)?,
+        stages: stages(iterations),
         peak_bytes: iterations.iter().map(|it| it.highest_bytes()).max()?,
         first_loss: first.loss,
         last_loss: last.loss,
     })
+}
+
+/// What the steps of these iterations consist of; `None` where one does not tell, or where its
+/// parts are longer than it.
+pub(crate) fn stages(iterations: &[Iteration]) -> Option<StepStages> {
+    let nothing = StepStages {
+        graph_ns: 0,
+        dispatch_ns: 0,
+        wait_ns: 0,
+    };
+    let parts = |it: &Iteration| {
+        let (graph_ns, dispatch_ns) = it.graph_ns.zip(it.dispatch_ns)?;
+        let handed = graph_ns.checked_add(dispatch_ns)?;
+        Some([graph_ns, dispatch_ns, it.step_ns.checked_sub(handed)?])
+    };
+    let sum = |sum: StepStages, it: &Iteration| {
+        let [graph, dispatch, wait] = parts(it)?;
+        Some(StepStages {
+            graph_ns: sum.graph_ns.saturating_add(graph),
+            dispatch_ns: sum.dispatch_ns.saturating_add(dispatch),
+            wait_ns: sum.wait_ns.saturating_add(wait),
+        })
+    };
+    iterations.iter().try_fold(nothing, sum)
 }
 
 fn generations(record: &Record, rules: &Rules) -> Vec<GenerationSummary> {

@@ -37,6 +37,8 @@ pub(crate) fn iteration(n: u32) -> Iteration {
         start_ns: 10_000 + earlier,
         data_ns: 100,
         step_ns: 1000 + 100 * n64,
+        graph_ns: None,
+        dispatch_ns: None,
         rows: 1,
         real_tokens: 70,
         padded_tokens: 97,

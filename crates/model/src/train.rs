@@ -12,7 +12,7 @@ use mlx_rs::{
     ops,
     ops::indexing::TryIndexOp,
     random,
-    transforms::{compile::compile, value_and_grad_with_argnums},
+    transforms::{async_eval, compile::compile, value_and_grad_with_argnums},
 };
 
 use crate::{
@@ -76,6 +76,16 @@ pub struct StepOptions {
     pub clear_cache: bool,
 }
 
+/// What a step has come to. After these it waits for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its graph has been built, and nothing computed.
+    Built,
+    /// All its work has been handed to the device. A CPU does most of it meanwhile: MLX lets
+    /// only a few operations wait.
+    Dispatched,
+}
+
 impl Trainer {
     /// # Errors
     ///
@@ -114,7 +124,16 @@ impl Trainer {
     ///
     /// Those of MLX.
     pub fn step(&mut self, batch: &Batch) -> Result<f32> {
-        let (state, loss) = self.run(batch)?;
+        self.step_in_stages(batch, &mut |_| ())
+    }
+
+    /// The same; `reached` hears of every stage that has ended, but for the last.
+    ///
+    /// # Errors
+    ///
+    /// Those of MLX.
+    pub fn step_in_stages(&mut self, batch: &Batch, reached: &mut dyn FnMut(Stage)) -> Result<f32> {
+        let (state, loss) = self.run(batch, reached)?;
         self.state = state;
         if self.clear_cache {
             mlx::Memory::clear_cache()?;
@@ -128,7 +147,7 @@ impl Trainer {
     ///
     /// Those of MLX.
     pub fn warm_up(&mut self, batch: &Batch) -> Result<()> {
-        self.run(batch).map(drop)
+        self.run(batch, &mut |_| ()).map(drop)
     }
 
     /// The adapters as trained so far.
@@ -139,11 +158,14 @@ impl Trainer {
         adapters
     }
 
-    fn run(&mut self, batch: &Batch) -> Result<(Vec<Array>, f32)> {
+    fn run(&mut self, batch: &Batch, reached: &mut dyn FnMut(Stage)) -> Result<(Vec<Array>, f32)> {
         let mut inputs = self.state.clone();
         inputs.extend([batch.tokens.clone(), batch.bounds.clone()]);
         let mut outputs = (self.step)(&inputs)?;
         drop(inputs);
+        reached(Stage::Built);
+        async_eval(&outputs)?;
+        reached(Stage::Dispatched);
         mlx::fence(&outputs)?;
         let loss = outputs.pop().expect("a step returns its loss last");
         Ok((

@@ -112,7 +112,7 @@ impl View {
             validity: validity::validity(summary),
             settled: system::settled(record),
             energy: energy::energy(summary),
-            budget: budget::budget(&summary.budget),
+            budget: budget::budget(record, summary),
             roofline: roofline::roofline_section(&roofline),
             comparison: comparison::comparison(record, summary),
             validation: audit::audit_section(&audit),

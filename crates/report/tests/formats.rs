@@ -177,8 +177,8 @@ fn samples_are_one_row_an_iteration_and_one_a_token() {
     assert_eq!(rows.len(), 3, "{samples}");
     assert_eq!(
         rows[0],
-        "iteration,start_ns,data_ns,step_ns,rows,real_tokens,padded_tokens,loss_tokens,loss,\
-         active_bytes,cache_bytes,peak_bytes,footprint_bytes,swap_bytes"
+        "iteration,start_ns,data_ns,step_ns,graph_ns,dispatch_ns,rows,real_tokens,padded_tokens,\
+         loss_tokens,loss,active_bytes,cache_bytes,peak_bytes,footprint_bytes,swap_bytes"
     );
     let [first, second] = [0, 1].map(|index| record.iterations[index]);
     let expected = format!(

@@ -638,6 +638,8 @@ fn complete(iterations: u32) -> Record {
                 start_ns,
                 data_ns,
                 step_ns,
+                graph_ns: Some(step_ns / 50),
+                dispatch_ns: Some(step_ns / 4),
                 rows: 1,
                 real_tokens: tokens,
                 padded_tokens: 97,

@@ -48,6 +48,7 @@ pub(crate) fn run(args: NoiseArgs, output: Output, mut clock: SystemClock) -> Re
         cold: false,
         unmeasured: Vec::new(),
         dir: &dir,
+        resume: false,
     };
     let ending = repeats::measure(plan, output, clock, &mut |_| Ok(()))?;
     let Some(set) = repeats::read(&dir)? else {

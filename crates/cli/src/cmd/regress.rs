@@ -53,6 +53,7 @@ pub(crate) fn run(
         cold: false,
         unmeasured: Vec::new(),
         dir: &dir,
+        resume: false,
     };
     let given = args.noise.as_deref().map(noise::read).transpose()?;
     let summary = repeats::run_set(plan, given, &args.presentation, output, clock)?;

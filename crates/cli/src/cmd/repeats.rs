@@ -4,7 +4,7 @@
 //! in their records, so its report is made from these alone, and can be made anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
@@ -24,7 +24,7 @@ use metrics::{
     record::Member,
     sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
     store,
-    summary::summarize,
+    summary::{RunStatus, summarize},
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
@@ -99,6 +99,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         cold: args.set.cold,
         unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
         dir: &dir,
+        resume: args.set.resume,
     };
     run_set(plan, given, &args.presentation, output, clock).map(drop)
 }
@@ -294,6 +295,8 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) cold: bool,
     pub(crate) unmeasured: Vec<Unmeasured>,
     pub(crate) dir: &'a Path,
+    /// Whether the folder holds what such a plan has begun.
+    pub(crate) resume: bool,
 }
 
 /// How the processes ended.
@@ -330,7 +333,13 @@ pub(crate) fn measure(
     clock: SystemClock,
     check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
-    prepare(plan.dir)?;
+    let done = match plan.resume {
+        true => Done::read(&plan)?,
+        false => {
+            prepare(plan.dir)?;
+            Done::default()
+        }
+    };
     let mut configs = Vec::new();
     for arm in &plan.arms {
         configs.push(write_settings(&arm.name, &arm.settings, plan.dir)?);
@@ -341,7 +350,12 @@ pub(crate) fn measure(
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let schedule = schedule(plan.arms.len(), plan.repeats);
-    let jobs = schedule.into_iter().map(|(arm, repeat)| Job {
+    let left = schedule.into_iter().filter(|(arm, repeat)| {
+        !done
+            .complete
+            .contains(&(plan.arms[*arm].name.clone(), *repeat))
+    });
+    let jobs = left.map(|(arm, repeat)| Job {
         arm: plan.arms[arm].name.clone(),
         program: plan.arms[arm].program.clone(),
         config: configs[arm].clone(),
@@ -351,7 +365,7 @@ pub(crate) fn measure(
     let jobs = Jobs {
         dir: plan.dir,
         jobs: jobs.collect(),
-        first_number: 1,
+        first_number: done.last_number + 1,
         cool_down_limit: plan.cool_down_limit,
         cold: plan.cold,
         keep_going: false,
@@ -364,6 +378,61 @@ pub(crate) fn measure(
         let process = Process::of(&job.arm, &store::read(folder)?);
         process.map_or(Ok(()), |process| check_first(&process))
     })
+}
+
+/// What a folder holds of the set that is to be gone on with.
+#[derive(Default)]
+struct Done {
+    /// Arm and repeat of every complete process.
+    complete: BTreeSet<(String, u32)>,
+    /// The highest number of any process, complete or not.
+    last_number: u32,
+}
+
+impl Done {
+    /// # Errors
+    ///
+    /// For a folder that holds no set, or one of another plan.
+    fn read(plan: &SetPlan) -> Result<Self, Failure> {
+        let other = |what: String| {
+            Failure::Usage(format!(
+                "{} is not of this set: {what}; give the command that began it, or another folder",
+                plan.dir.display()
+            ))
+        };
+        let Some(set) = read(plan.dir)? else {
+            return Err(other("no run in it has begun its record".to_owned()));
+        };
+        for arm in &plan.arms {
+            let path = settings_file(&arm.name, plan.dir);
+            let written = fs::read_to_string(&path)
+                .map_err(|error| other(format!("cannot read {}: {error}", path.display())))?;
+            if written != settings_text(&arm.settings)? {
+                return Err(other(format!("the settings of arm {} differ", arm.name)));
+            }
+        }
+        let mut done = Self::default();
+        for Process { member, status, .. } in &set.processes {
+            if !plan.arms.iter().any(|arm| arm.name == member.arm) {
+                return Err(other(format!("it has an arm {}", member.arm)));
+            }
+            if member.empty_caches.is_some() != plan.cold {
+                return Err(other("--cold is given to one of them alone".to_owned()));
+            }
+            if *status == RunStatus::Complete {
+                done.complete.insert((member.arm.clone(), member.repeat));
+            }
+        }
+        // By the folders, since a process may have ended before its record began.
+        let entries = fs::read_dir(plan.dir).context("cannot list the set")?;
+        for entry in entries {
+            let name = entry.context("cannot list the set")?.file_name();
+            let number = name.to_string_lossy();
+            let number = number.split('-').next().and_then(|text| text.parse().ok());
+            done.last_number = done.last_number.max(number.unwrap_or(0));
+        }
+        Ok(done)
+    }
 }
 
 /// One process to start.
@@ -526,11 +595,15 @@ pub(crate) fn settings_file(arm: &str, dir: &Path) -> PathBuf {
 pub(crate) fn write_settings(arm: &str, settings: &Options, dir: &Path) -> anyhow::Result<PathBuf> {
     let path = settings_file(arm, dir);
     let dir = dir.join(ARMS);
-    let text = toml::to_string(settings).context("cannot write settings as TOML")?;
+    let text = settings_text(settings)?;
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&path, text))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+fn settings_text(settings: &Options) -> anyhow::Result<String> {
+    toml::to_string(settings).context("cannot write settings as TOML")
 }
 
 /// The set as its records name it: as its folder, never by a path.

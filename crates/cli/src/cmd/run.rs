@@ -59,6 +59,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
     if args.set.is_set() {
         return repeats::run(args, output, clock);
     }
+    args.set.check_alone()?;
     let plan = args.options.with_file(args.config.as_deref())?.resolve()?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
     let member = args.set.member.clone();

@@ -138,6 +138,45 @@ fn one_arm_shows_its_spread_and_one_repeat_is_a_plain_run() {
 }
 
 #[test]
+fn a_set_that_was_stopped_is_gone_on_with() {
+    let folder = two_arms();
+    let arguments = format!("run --repeats 2 --arm a.toml --arm b.toml {QUICK}");
+    folder.ok(&arguments);
+    // As if it had been killed within the third process.
+    fs::remove_dir_all(folder.path("out/04-a")).unwrap();
+    let begun = folder.read("out/03-b/record.jsonl");
+    let first = begun.lines().next().unwrap();
+    folder.write("out/03-b/record.jsonl", format!("{first}\n"));
+    let kept = folder.read("out/01-a/record.jsonl");
+
+    let refused = |arguments: &str, needle: &str| {
+        let finished = folder.lfmark(arguments);
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        assert!(finished.stderr.contains(needle), "{finished:?}");
+    };
+    refused(&format!("{arguments} --resume --cold"), "--cold");
+    refused(
+        &format!("{arguments} --resume --batch-size 2"),
+        "arm a differ",
+    );
+    refused(
+        &format!("run --repeats 2 --arm a.toml {QUICK} --resume"),
+        "an arm b",
+    );
+    folder.ok(&format!("{arguments} --resume"));
+    assert_eq!(runs(&folder), ["01-a", "02-b", "03-b", "04-b", "05-a"]);
+    assert_eq!(member(&folder, "04-b").repeat, 2);
+    assert_eq!(member(&folder, "05-a").repeat, 2);
+    assert_eq!(folder.read("out/01-a/record.jsonl"), kept);
+    let report = folder.read("out/report.md");
+    assert!(report.contains("| step time | 2 + 2 |"), "{report}");
+
+    // There is nothing left to do.
+    folder.ok(&format!("{arguments} --resume"));
+    assert_eq!(runs(&folder).len(), 5);
+}
+
+#[test]
 fn a_failing_process_ends_the_set_and_what_was_measured_is_reported() {
     let folder = two_arms();
     folder.write("b.toml", "learning-rate = 3e38\niterations = 50\n");

@@ -16,6 +16,9 @@ pub fn figure(figure: Figure) -> String {
     match figure {
         Figure::IterationRate => "Training (it/s)".to_owned(),
         Figure::TokenRate => "Training (tokens/s)".to_owned(),
+        Figure::GraphTime => "Of a step, building its graph".to_owned(),
+        Figure::DispatchTime => "Of a step, handing it to the device".to_owned(),
+        Figure::WaitTime => "Of a step, waiting for the device".to_owned(),
         Figure::DecodeRate {
             prompt,
             prompt_tokens,
@@ -34,6 +37,9 @@ pub fn figure(figure: Figure) -> String {
 fn value(figure: Figure, value: f64) -> String {
     let whole = value.round() as u64;
     match figure {
+        Figure::GraphTime | Figure::DispatchTime | Figure::WaitTime => {
+            format!("{} ms", units::milliseconds(value))
+        }
         Figure::TimeToStep10 => units::duration(whole),
         Figure::PeakMemory => units::bytes(whole),
         _ => units::significant(value, 4),

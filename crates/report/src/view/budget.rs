@@ -1,10 +1,11 @@
 //! Where the wall time went.
 
-use metrics::summary::{Budget, Part};
+use metrics::store::Record;
+use metrics::summary::{Budget, Part, Summary, Training};
 use serde::Serialize;
 
 use super::Shown;
-use super::fields::fields;
+use super::fields::{field, fields};
 use crate::charts::{self, Bar, ChartError};
 use crate::markdown::{Align, table};
 use crate::units::{self, NOT_MEASURED};
@@ -12,11 +13,15 @@ use crate::units::{self, NOT_MEASURED};
 #[derive(Debug, Serialize)]
 pub(super) struct BudgetView {
     table: String,
+    /// What a step consists of, where every iteration tells it.
+    stages: Option<String>,
+    on_cpu: bool,
     wall_known: bool,
 }
 
 /// Seconds and share of every part, of the rest, and of all.
-pub(super) fn budget(budget: &Budget) -> BudgetView {
+pub(super) fn budget(record: &Record, summary: &Summary) -> BudgetView {
+    let budget = &summary.budget;
     let mut rows: Vec<_> = budget_parts(budget)
         .into_iter()
         .map(|(name, ns)| {
@@ -45,8 +50,49 @@ pub(super) fn budget(budget: &Budget) -> BudgetView {
             ],
             &rows,
         ),
+        stages: summary.training.as_ref().and_then(stages),
+        on_cpu: record.start.mlx.backend == "cpu",
         wall_known: budget.wall_known,
     }
+}
+
+/// Mean of a step's parts, and their shares of it.
+fn stages(training: &Training) -> Option<String> {
+    let stages = training.stages?;
+    let step = field("iteration.step_ns");
+    let (graph, dispatch) = (field("iteration.graph_ns"), field("iteration.dispatch_ns"));
+    let row = |name: &str, ns: u64, basis: String| {
+        let mean = ns as f64 / f64::from(training.iterations);
+        [
+            name.to_owned(),
+            units::milliseconds(mean),
+            units::share(ns as f64, training.step_ns as f64),
+            basis,
+        ]
+    };
+    let rows = [
+        row("Building the graph", stages.graph_ns, graph.clone()),
+        row(
+            "Handing it to the device",
+            stages.dispatch_ns,
+            dispatch.clone(),
+        ),
+        row(
+            "Waiting for the device",
+            stages.wait_ns,
+            format!("{step} less {graph} and {dispatch}"),
+        ),
+        row("**Step**", training.step_ns, step.clone()),
+    ];
+    Some(table(
+        [
+            ("Part of a step", Align::Left),
+            ("Mean (ms)", Align::Right),
+            ("Share", Align::Right),
+            ("Field", Align::Left),
+        ],
+        &rows,
+    ))
 }
 
 /// Every part of the budget, the rest included, with its nanoseconds where they were measured.

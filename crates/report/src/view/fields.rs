@@ -224,6 +224,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "iteration.step_ns",
         "the step, until the device has finished, in nanoseconds",
     ),
+    (
+        "iteration.graph_ns",
+        "of the step, building its graph, in nanoseconds; null where it was not told apart",
+    ),
+    (
+        "iteration.dispatch_ns",
+        "of the step, from then until all its work was handed to the device",
+    ),
     ("iteration.rows", "rows of the batch"),
     ("iteration.real_tokens", "tokens of the samples themselves"),
     (
