@@ -70,9 +70,10 @@ def own_comment(repository, number, author):
     return None
 
 
-def body(text, commit, from_fork):
+def body(text, commit, run, from_fork):
     """The comment's text: within its limit, and without a name that would call somebody."""
-    lines = [MARKER, f"lfmark measured commit {commit}."]
+    where = f" The charts and all of it are artifacts of [the run]({run})." if run else ""
+    lines = [MARKER, f"lfmark measured commit {commit}.{where}"]
     if from_fork:
         lines.append(
             "**The code of a fork wrote what follows, on hosted machines: its figures are its claims.**"
@@ -92,6 +93,7 @@ def main():
     parser.add_argument("file", help="text of the comment, UTF-8")
     parser.add_argument("--repository", required=True, help="OWNER/NAME")
     parser.add_argument("--commit", required=True, help="the commit that was measured, in full")
+    parser.add_argument("--run", help="address of the run that measured")
     parser.add_argument("--author", default="github-actions[bot]", help="who `gh` acts as")
     args = parser.parse_args()
 
@@ -101,7 +103,8 @@ def main():
         return
     source = (request["head"].get("repo") or {}).get("full_name")
     with open(args.file, encoding="utf-8", errors="replace") as file:
-        fields = {"body": body(file.read(), args.commit, source != args.repository)}
+        text = body(file.read(), args.commit, args.run, source != args.repository)
+    fields = {"body": text}
     number = request["number"]
     comment = own_comment(args.repository, number, args.author)
     if comment is not None:

@@ -87,16 +87,26 @@ fn install(root: &Path, folder: &Path) -> Result<()> {
 /// The files below [`SCRIPTS`] that begin as a script of bash does, in order.
 fn scripts(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = SCRIPTS.iter().map(PathBuf::from).collect();
+    for path in files(root, &SCRIPTS)? {
+        if is_script(&root.join(&path))? {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The files below these folders, as paths from `root`, in order.
+fn files(root: &Path, folders: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
     while let Some(folder) = folders.pop() {
         let cannot = || format!("cannot read {}", folder.display());
         for entry in fs::read_dir(root.join(&folder)).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
             let path = folder.join(entry.file_name());
-            if entry.file_type().with_context(cannot)?.is_dir() {
-                folders.push(path);
-            } else if is_script(&root.join(&path))? {
-                found.push(path);
+            match entry.file_type().with_context(cannot)?.is_dir() {
+                true => folders.push(path),
+                false => found.push(path),
             }
         }
     }
@@ -123,37 +133,55 @@ mod tests {
         assert_eq!(names, ["run", "build", "bench", "compare"]);
     }
 
+    /// The workflows and actions, by their paths.
+    fn definitions() -> Vec<(PathBuf, String)> {
+        let files = files(&root(), &[".github"]).unwrap();
+        let files = files
+            .into_iter()
+            .filter(|path| path.extension() == Some(OsStr::new("yml")));
+        let read = |path: PathBuf| {
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            (path, text)
+        };
+        files.map(read).collect()
+    }
+
     #[test]
     fn every_action_is_pinned_by_a_commit_with_its_version_beside_it() {
-        let workflows = root().join(".github");
         let mut seen = 0;
-        let mut folders = vec![workflows];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let text = fs::read_to_string(&path).unwrap();
-                for line in text.lines().filter_map(|line| line.split_once("uses: ")) {
-                    if line.1.starts_with("./") {
-                        continue;
-                    }
-                    seen += 1;
-                    let pinned = line
-                        .1
-                        .split_once('@')
-                        .and_then(|(_, at)| at.split_once(" # v"));
-                    let pinned = pinned.is_some_and(|(commit, version)| {
-                        commit.len() == 40
-                            && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
-                            && version.split('.').count() == 3
-                    });
-                    assert!(pinned, "{}: {}", path.display(), line.1);
-                }
+        for (path, text) in definitions() {
+            let used = text.lines().filter_map(|line| line.split_once("uses: "));
+            for (_, used) in used.filter(|(_, used)| !used.starts_with("./")) {
+                seen += 1;
+                let pin = used
+                    .split_once('@')
+                    .and_then(|(_, pin)| pin.split_once(" # v"));
+                let pinned = pin.is_some_and(|(commit, version)| {
+                    commit.len() == 40
+                        && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+                        && version.split('.').count() == 3
+                });
+                assert!(pinned, "{}: {used}", path.display());
             }
         }
         assert!(seen > 0);
+    }
+
+    #[test]
+    fn a_fork_is_kept_from_self_hosted_machines_and_from_rights() {
+        const OWN: &str = "github.event.pull_request.head.repo.full_name == github.repository";
+        let mut seen = 0;
+        for (path, text) in definitions() {
+            let path = path.display();
+            assert!(!text.contains("pull_request_target"), "{path}");
+            // Empty lines part the jobs.
+            for job in text.split("\n\n") {
+                if job.contains("runs-on: [self-hosted") {
+                    seen += 1;
+                    assert!(job.contains(OWN), "{path}");
+                }
+            }
+        }
+        assert_eq!(seen, 1);
     }
 }

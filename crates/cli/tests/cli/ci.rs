@@ -403,6 +403,7 @@ fn comment(folder: &Folder, text: &str, commit: &str) -> Finished {
     let done = Command::new("python3")
         .arg(action("lfmark-comment/comment.py"))
         .args(["comment.md", "--repository", "o/r", "--commit", commit])
+        .args(["--run", "https://host/run"])
         .current_dir(folder.path(""))
         .env("PATH", format!("{}:{path}", folder.path("bin").display()))
         .output();
@@ -428,7 +429,10 @@ fn one_comment_is_posted_and_edited_from_then_on() {
     let texts = own(&folder);
     assert_eq!(
         texts,
-        ["<!-- lfmark: comparison of machines -->\nlfmark measured commit abc.\n\nsecond"]
+        [
+            "<!-- lfmark: comparison of machines -->\nlfmark measured commit abc. The charts and all of \
+             it are artifacts of [the run](https://host/run).\n\nsecond"
+        ]
     );
     // That of somebody who wrote the marker stays as it was.
     check_contains(&folder.read("github.json"), &["--> mine"]);
