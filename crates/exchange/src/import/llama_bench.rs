@@ -87,7 +87,9 @@ pub(super) fn of_sql(text: &str) -> Result<Option<Page>, ImportError> {
 pub(super) fn of_csv(text: &str) -> Result<Option<Page>, ImportError> {
     let names = |line: &str| -> Vec<String> {
         let names = line.trim().split(',');
-        names.map(|name| name.trim_matches('"').to_owned()).collect()
+        names
+            .map(|name| name.trim_matches('"').to_owned())
+            .collect()
     };
     let is_header = |line: &str| {
         let names = names(line);
@@ -106,7 +108,7 @@ pub(super) fn of_csv(text: &str) -> Result<Option<Page>, ImportError> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .from_reader(text[at..].as_bytes());
+        .from_reader(&text.as_bytes()[at..]);
     let mut page = Page::default();
     let mut rows = Vec::new();
     for values in reader.records().map_while(Result::ok) {
