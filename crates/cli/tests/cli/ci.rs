@@ -213,7 +213,15 @@ fn machines_become_columns_and_virtual_ones_are_shown_apart() {
         "a picture that cannot be shown:\n{summary}"
     );
     assert_eq!(summary, folder.read("step-summary.md"));
-    assert_eq!(summary, folder.read("out/comment.md"));
+    // And as a comment.
+    let github = github("o/r");
+    let done = comment(&github, &folder.read("out/comment.md"), "abc");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let posted = &own(&github)[0];
+    assert!(
+        posted.ends_with(&summary.replace('@', "@\u{200b}")),
+        "{posted}"
+    );
     for name in ["report.html", "comparison.json", "comparison.csv"] {
         assert!(folder.path("out/comparison").join(name).is_file(), "{name}");
     }
