@@ -48,6 +48,10 @@ peers *args:
 check-mac *args:
     cargo xtask check-mac {{args}}
 
+# Check workflows, actions and shell scripts.
+lint-workflows:
+    cargo xtask lint-workflows
+
 # Format everything.
 fmt:
     cargo fmt --all

@@ -511,7 +511,7 @@ pub(crate) struct AuditArgs {
 #[derive(ClapArgs)]
 #[command(
     after_help = "Reads logs of mlx_lm.lora and what its callback was given, the output of \
-                        mlx_lm.benchmark and mlx_lm.generate, of llama-bench (json, jsonl, sql, md), \
+                        mlx_lm.benchmark and mlx_lm.generate, of llama-bench (json, jsonl, csv, sql, md), \
                         and Criterion's estimates.json or text. Figures are imported as they were \
                         printed; `lfmark audit` reads the documents."
 )]

@@ -40,7 +40,7 @@ pub enum Source {
     MlxLmBenchmark,
     /// `mlx_lm.generate`, or the line that `mlx_lm.chat` ends a turn with.
     MlxLmGenerate,
-    /// `llama-bench` as JSON, JSON lines, SQL or Markdown.
+    /// `llama-bench` as JSON, JSON lines, CSV, SQL or Markdown.
     LlamaBench,
     /// Criterion's `estimates.json`, or what it prints.
     Criterion,
@@ -84,7 +84,7 @@ pub enum ImportError {
     #[error(
         "nothing here is of a program that is known: the log of mlx_lm.lora or what its callback \
          was given, the output of mlx_lm.benchmark or mlx_lm.generate, of llama-bench (json, \
-         jsonl, sql or md), or of Criterion (estimates.json or its text)"
+         jsonl, csv, sql or md), or of Criterion (estimates.json or its text)"
     )]
     Unknown,
     #[error("it is output of {program}, and holds no figures: {why}")]
@@ -128,6 +128,8 @@ pub fn import(name: &str, text: &str) -> Result<Imported, ImportError> {
     } else if let Some(page) = mlx_lm::of_generate(&text)? {
         (Source::MlxLmGenerate, page)
     } else if let Some(page) = llama_bench::of_sql(&text)? {
+        (Source::LlamaBench, page)
+    } else if let Some(page) = llama_bench::of_csv(&text)? {
         (Source::LlamaBench, page)
     } else if let Some(page) = llama_bench::of_markdown(&text)? {
         (Source::LlamaBench, page)

@@ -11,7 +11,7 @@ macro_rules! fixture {
     };
 }
 
-const FIXTURES: [&str; 12] = [
+const FIXTURES: [&str; 14] = [
     fixture!("mlx-lm-0.32-lora.txt"),
     fixture!("mlx-lm-0.26-lora-a100.txt"),
     fixture!("mlx-examples-lora-slow.txt"),
@@ -22,6 +22,8 @@ const FIXTURES: [&str; 12] = [
     fixture!("llama-bench.json"),
     fixture!("llama-bench.md"),
     fixture!("llama-bench-constructed.sql"),
+    fixture!("llama-bench.csv"),
+    fixture!("llama-bench-constructed.csv"),
     fixture!("criterion-estimates.json"),
     fixture!("criterion-constructed.txt"),
 ];
@@ -272,6 +274,38 @@ fn sql_of_llama_bench_is_read_through_its_quotes() {
 }
 
 #[test]
+fn csv_of_llama_bench_is_read_by_the_names_of_its_columns() {
+    let claims = check(
+        fixture!("llama-bench.csv"),
+        Source::LlamaBench,
+        &[
+            (Q::PromptRate, &["7285.676949"]),
+            (Q::GenerationRate, &["119.915244"]),
+        ],
+        &[
+            "times of the repetitions are not in the source",
+            "left out, since its formula",
+        ],
+    );
+    assert!(claims.figures().all(|it| it.spread.is_none()));
+    // Behind a message, of two outputs one behind the other, and without the row that was cut off.
+    let claims = check(
+        fixture!("llama-bench-constructed.csv"),
+        Source::LlamaBench,
+        &[
+            (Q::PromptRate, &["3413.333333"]),
+            (Q::TokenRate, &["960.000000"]),
+            (Q::GenerationRate, &["160.000000"]),
+        ],
+        &["one rate for both together"],
+    );
+    let quoted = |it: &&claims::Text| it.text == "a \"model\", quoted";
+    assert!(claims.texts().find(quoted).is_some());
+    let build = |it: &&claims::Text| it.text == "0104b151 (6900)";
+    assert!(claims.texts().find(build).is_some());
+}
+
+#[test]
 fn estimates_of_criterion_become_seconds() {
     let claims = check(
         fixture!("criterion-estimates.json"),
@@ -319,6 +353,7 @@ fn what_cannot_be_imported_says_why() {
         "Timing with prompt_tokens=1, generation_tokens=1.",
         "no trial ended",
     );
+    check("build_commit,n_prompt,n_gen,avg_ts", "no test has a result");
     let line = "Iter 10: Train loss 1.0, It/sec 1.0, Tokens/sec 1.0\n";
     check(&line.repeat(2), "iteration 10 follows iteration 10");
     let long: String = (1..3000)

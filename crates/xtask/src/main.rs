@@ -10,6 +10,7 @@
 mod bindings;
 mod check_mac;
 mod fixtures;
+mod lint;
 mod native_config;
 mod peers;
 mod platform;
@@ -72,6 +73,8 @@ enum Verb {
         #[arg(long)]
         require: bool,
     },
+    /// Check the workflows, the actions and the shell scripts, with linters from PyPI.
+    LintWorkflows,
     /// Regenerate the golden fixtures and the embedded model with pinned Python.
     Fixtures,
     /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
@@ -107,6 +110,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         // Its exit code is its verdict.
         Verb::Regress { against, args } => return regress::regress(&against, &args),
         Verb::CheckMac { require } => check_mac::check_mac(require),
+        Verb::LintWorkflows => lint::lint_workflows(),
         Verb::Fixtures => fixtures::fixtures(),
         Verb::Peers { peer } => peers::peers(peer),
         Verb::Bindings {

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// Lines of a failed command's output that are worth showing.
 const TAIL: usize = 40;
@@ -29,6 +30,17 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = command(cargo, args);
     command.current_dir(root());
     command
+}
+
+/// The folder of Cargo's builds, wherever it was set.
+///
+/// # Errors
+/// Cargo does not say.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = quiet(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
+    let folder = metadata["target_directory"].as_str();
+    Ok(folder.context("cargo metadata names no folder")?.into())
 }
 
 /// A command and its arguments.

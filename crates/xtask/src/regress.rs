@@ -14,13 +14,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::process::{cargo, command, quiet, root, show, step};
+use crate::process::{cargo, command, quiet, root, show, step, target_folder};
 use crate::setup::setup;
 
 /// Where set-up says how native MLX is linked; not under version control.
@@ -54,14 +54,6 @@ pub(crate) fn regress(revision: &str, args: &[OsString]) -> Result<ExitCode> {
     // Without a code it was ended by a signal.
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// Cargo's, wherever it was set.
-fn target_folder() -> Result<PathBuf> {
-    let metadata = quiet(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
-    let folder = metadata["target_directory"].as_str();
-    Ok(folder.context("cargo metadata names no folder")?.into())
 }
 
 /// The commit of a revision, abbreviated.

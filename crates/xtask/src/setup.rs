@@ -393,8 +393,9 @@ fn install_tools(root: &Path, platform: &Platform) -> Result<PathBuf> {
     Ok(tools)
 }
 
-/// Unpacks wheels into a folder of their own; the user's Python is left as it is.
-fn pip_install(folder: &Path, wheels: &[String]) -> Result<()> {
+/// Unpacks wheels into a folder of their own; the user's Python is left as it is. The wheels are
+/// what pip is to be told of them.
+pub(crate) fn pip_install(folder: &Path, wheels: &[String]) -> Result<()> {
     let mut pip = command("python3", ["-m", "pip", "install", "--no-deps", "--target"]);
     pip.arg(folder)
         .args([
@@ -672,7 +673,8 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn remove(folder: &Path) -> Result<()> {
+/// Removes a folder, if there is one.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))

@@ -4,6 +4,7 @@
 mod audit;
 mod bad_input;
 mod browser;
+mod ci;
 mod compare;
 mod doctor;
 mod exchange;

@@ -1,7 +1,7 @@
-//! What `llama-bench` prints: JSON and JSON lines with every repetition's time, SQL and Markdown
-//! without them.
+//! What `llama-bench` prints: JSON and JSON lines with every repetition's time, CSV, SQL and
+//! Markdown without them.
 //!
-//! Its own standard deviations are not taken from JSON and SQL: that of times is computed in whole
+//! Its own standard deviations are not taken from JSON, CSV and SQL: that of times is computed in whole
 //! numbers, and that of rates from a difference of squares, which loses small ones to rounding.
 
 use metrics::claims::{Quantity as Q, Unit};
@@ -80,6 +80,50 @@ pub(super) fn of_sql(text: &str) -> Result<Option<Page>, ImportError> {
         true => Ok(None),
         false => finish(page, rows).map(Some),
     }
+}
+
+/// The results as CSV; `None` for a text without its header. What stands before the header is not
+/// part of it, and of a row that was cut off nothing is read.
+pub(super) fn of_csv(text: &str) -> Result<Option<Page>, ImportError> {
+    let names = |line: &str| -> Vec<String> {
+        let names = line.trim().split(',');
+        names
+            .map(|name| name.trim_matches('"').to_owned())
+            .collect()
+    };
+    let is_header = |line: &str| {
+        let names = names(line);
+        ["n_prompt", "n_gen", "avg_ts"]
+            .iter()
+            .all(|wanted| names.iter().any(|name| name == wanted))
+    };
+    let mut at = 0;
+    let header = text.split_inclusive('\n').find_map(|line| {
+        at += line.len();
+        is_header(line).then(|| names(line))
+    });
+    let Some(header) = header else {
+        return Ok(None);
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(&text.as_bytes()[at..]);
+    let mut page = Page::default();
+    let mut rows = Vec::new();
+    for values in reader.records().map_while(Result::ok) {
+        // Also the header of a second output behind the first.
+        if values.len() != header.len() || values.iter().eq(&header) {
+            continue;
+        }
+        let field = |name: &str| {
+            let at = header.iter().position(|known| known == name)?;
+            Some(values[at].to_owned())
+        };
+        rows.push(row(&mut page, rows.len() + 1, &field, None));
+        bounded(&rows)?;
+    }
+    finish(page, rows).map(Some)
 }
 
 /// `'a', 'it''s', 3);` as its values.
