@@ -13,8 +13,9 @@ from pathlib import Path
 
 # The first group whose pattern is found in "library symbol" has the sample.
 HOST = [
-    ("Matrix products (BLAS)", r"openblas.*(gemm|gemv|copy|dot|axpy|scal|beta)|libblas|liblapack|cublas"),
-    ("Waiting and switching threads", r"futex|pthread_(mutex|cond)|finish_task_switch|spin_unlock|sched|blas_thread_server|__lll_"),
+    ("Waiting and switching threads", r"futex|pthread_(mutex|cond)|Worker::thread_fn|finish_task_switch|spin_unlock|sched|blas_thread_server|exec_blas_async_wait|__lll_"),
+    ("Matrix products (BLAS)", r"openblas|libblas|liblapack"),
+    ("CUDA's libraries and driver", r"libcuda|libcublas|libnvrtc|libcudnn|\[nvidia"),
     ("Memory of the system", r"kernel.*(page|clear|fault|mmap|munmap|zap|vma|lru|memcg)|memset"),
     ("Allocator", r"malloc|calloc|realloc|\bfree\b|_mi_|mi_|operator (new|delete)|CommonAllocator|allocator::|_int_"),
     ("Copying memory", r"memmove|memcpy"),
