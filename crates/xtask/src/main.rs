@@ -10,6 +10,7 @@
 mod bindings;
 mod check_mac;
 mod fixtures;
+mod fuzz;
 mod native_config;
 mod peers;
 mod platform;
@@ -72,6 +73,14 @@ enum Verb {
         #[arg(long)]
         require: bool,
     },
+    /// Try every parser with inputs that are made to break it, under libFuzzer.
+    Fuzz {
+        /// Inputs for each target.
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        executions: u64,
+        /// Only these.
+        targets: Vec<String>,
+    },
     /// Regenerate the golden fixtures and the embedded model with pinned Python.
     Fixtures,
     /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
@@ -107,6 +116,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         // Its exit code is its verdict.
         Verb::Regress { against, args } => return regress::regress(&against, &args),
         Verb::CheckMac { require } => check_mac::check_mac(require),
+        Verb::Fuzz {
+            executions,
+            targets,
+        } => fuzz::fuzz(executions, &targets),
         Verb::Fixtures => fixtures::fixtures(),
         Verb::Peers { peer } => peers::peers(peer),
         Verb::Bindings {

@@ -57,7 +57,7 @@ pub(crate) fn regress(revision: &str, args: &[OsString]) -> Result<ExitCode> {
 }
 
 /// Cargo's, wherever it was set.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let metadata = quiet(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
     let folder = metadata["target_directory"].as_str();
@@ -114,7 +114,7 @@ fn build(source: &Path, target: &Path, to: &Path) -> Result<()> {
 }
 
 /// The program among the messages of a build.
-fn executable(messages: &str) -> Option<String> {
+pub(crate) fn executable(messages: &str) -> Option<String> {
     let messages = messages.lines().rev();
     let mut messages = messages.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.find_map(|message| message["executable"].as_str().map(str::to_owned))
