@@ -24,7 +24,7 @@ use metrics::{
     comparison::MetricNoise,
     gate, linux, mac, metallib,
     noise::{self, Key, Noise, StoredNoise},
-    quality,
+    prompts, quality,
     rules::{ComparisonRules, Rules},
     sets::{Process, Set, Unmeasured},
     store::{self, Record},
@@ -76,7 +76,11 @@ pub const TARGETS: &[Target] = &[
     target("windows", 256, windows, || {
         texts(&["1-100,100-300,300-500", "1-1"])
     }),
-    target("checks", 4 * KIB, checks, || texts(&[CHECKS])),
+    target("prompts", 4 * KIB, prompts, || {
+        let mut seeds = texts(&[PROMPTS])?;
+        seeds.extend(files("fixtures", &["prompts.json"])?);
+        Ok(seeds)
+    }),
     target("machine", 2 * KIB, machine, || {
         let mut seeds = folder("fixtures/machines")?;
         seeds.push(b"cpu  1 2 3 4 5 6 7 8 9 10\n".to_vec());
@@ -264,13 +268,11 @@ fn windows(data: &[u8]) {
     }
 }
 
-/// Checks of a prompt, and a text to judge by them: that of the file itself.
-fn checks(data: &[u8]) {
+/// Prompts with their checks, and a text to judge by them: that of the file itself.
+fn prompts(data: &[u8]) {
     let text = text(data);
-    if let Ok(checks) = serde_json::from_str::<quality::Checks>(text)
-        && checks.validate().is_ok()
-    {
-        quality::outcomes(text, &checks);
+    for prompt in prompts::parse(text).unwrap_or_default() {
+        quality::outcomes(text, &prompt.checks);
     }
 }
 
@@ -430,9 +432,9 @@ const UNMEASURED: &str =
 const LIMITS: &str = "[step_time]\npractical = 0.05\n\n[peak_memory]\nsoft = 1\nhard = 2\n\
                       noise = { runs = 10, sd = 0.01 }\n\n[leak]\npower = 0.9\n";
 
-const CHECKS: &str = r#"{"must_mention":["data|number*","a b"],"must_not_mention":["x"],
-"most_repetition":0.2,"fewest_words":3,
-"agreement":{"score":"rouge_l","at_least":0.5,"reference":"data and numbers"}}"#;
+const PROMPTS: &str = r#"[{"prompt":"a"},{"prompt":"b","checks":{
+"must_mention":["data|number*","a b"],"must_not_mention":["x"],"most_repetition":0.2,
+"fewest_words":3,"agreement":{"score":"rouge_l","at_least":0.5,"reference":"data and numbers"}}}]"#;
 
 const TEMPLATE: &str = "# {{ model }}\n{% for it in list %}{{ loop.index }}: {{ it | upper }}\n\
                         {% endfor %}{% if a and not b %}{{ a + 1 }}{% endif %}";
@@ -561,7 +563,7 @@ mod tests {
         assert!(Noise::parse(text(&first("noise"))).is_ok());
         assert!(sweep::parse_plan(text(&first("sweep-plan")), Path::new(FILE)).is_ok());
         assert!(Unmeasured::parse(text(&first("unmeasured"))).is_ok());
-        assert!(serde_json::from_str::<quality::Checks>(text(&first("checks"))).is_ok());
+        assert!(prompts::parse(text(&first("prompts"))).is_ok());
         assert!(hub::Listing::parse(&first("hub")).is_ok());
         let specs = tensor_specs();
         let plain = Request::plain(&specs, Dtype::Float32);
