@@ -85,7 +85,7 @@ struct GatePlant {
 
 #[derive(Clone, Debug)]
 enum Candidate {
-    Known(Truth),
+    Known(Box<Truth>),
     /// The baseline with slower steps: by this many times the smallest change that the gate says
     /// it could have seen between the baseline and a candidate like it.
     Slower(f64),
@@ -274,7 +274,7 @@ impl GatePlant {
         let baseline = arm("baseline", &self.baseline)?;
         let mut without = None;
         let truth = match &self.candidate {
-            Candidate::Known(truth) => *truth,
+            Candidate::Known(truth) => **truth,
             Candidate::Slower(times) => {
                 let like = judge(&baseline, &arm("like", &self.baseline)?);
                 without = Some(like.verdict.word());
@@ -417,7 +417,7 @@ fn of_gates() -> Vec<Plant> {
     leaking.active.fault = leak(0.5);
     let plant = GatePlant {
         baseline: quiet,
-        candidate: Candidate::Known(quiet),
+        candidate: Candidate::Known(Box::new(quiet)),
         runs: 10,
         pairs: 20,
         right: Vec::new(),
@@ -449,7 +449,7 @@ fn of_gates() -> Vec<Plant> {
             "gate-one-run",
             "for the gate: 10 % slower, one run an arm",
             GatePlant {
-                candidate: Candidate::Known(slower),
+                candidate: Candidate::Known(Box::new(slower)),
                 runs: 1,
                 pairs: 10,
                 right: vec![("inconclusive", 10..=10)],
@@ -461,7 +461,7 @@ fn of_gates() -> Vec<Plant> {
             "for the gate: active memory grows by 0.5 MiB an iteration",
             GatePlant {
                 baseline: still,
-                candidate: Candidate::Known(leaking),
+                candidate: Candidate::Known(Box::new(leaking)),
                 runs: 3,
                 pairs: 5,
                 right: vec![("regressed", 5..=5)],
