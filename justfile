@@ -40,6 +40,10 @@ selftest *args:
 fixtures:
     cargo xtask fixtures
 
+# Try every parser with inputs that are made to break it.
+fuzz *args:
+    cargo xtask fuzz {{args}}
+
 # Install the programs that `lfmark versus` compares with (Python).
 peers *args:
     cargo xtask peers {{args}}

@@ -450,9 +450,23 @@ pub(crate) struct GateArgs {
     /// TOML file of the metrics to judge with their limits.
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
-    /// Noise floor to judge with, as `lfmark noise` wrote it.
+    /// Noise floor to judge with, where the limits have no noise [default: the stored one of this
+    /// machine and work].
     #[arg(long, value_name = "FILE")]
     pub(crate) noise: Option<PathBuf>,
+    /// Where the candidate regressed, run its work again as often, with this build of lfmark, and
+    /// end with 3 only where these fresh runs show it too.
+    #[arg(long, conflicts_with = "criterion")]
+    pub(crate) confirm: bool,
+    /// TOML file of the settings of that work [default: those in the folder of the candidate's set].
+    #[arg(long, value_name = "FILE", requires = "confirm")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder to create for the fresh runs [default: reports/<time>-<model>-fresh].
+    #[arg(long, short, value_name = "DIR", requires = "confirm")]
+    pub(crate) output: Option<PathBuf>,
+    /// Longest wait for the machine before each fresh run.
+    #[arg(long, value_name = "SECONDS", requires = "confirm", default_value_t = COOL_DOWN_LIMIT)]
+    pub(crate) cool_down_limit: u32,
     /// TOML file of thresholds to judge by, in place of the defaults.
     #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
     pub(crate) rules: Option<Thresholds>,
@@ -643,7 +657,7 @@ impl Args {
             Command::Export(args) => cmd::export::run(*args, self.output),
             Command::Versus(args) => cmd::versus::run(*args, self.output, clock),
             Command::Compare(args) => cmd::compare::run(&args, self.output, clock),
-            Command::Gate(args) => cmd::gate::run(&args, self.output),
+            Command::Gate(args) => cmd::gate::run(&args, self.output, clock),
             Command::Bless(args) => cmd::bless::run(&args, self.output, clock),
             Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),

@@ -3,33 +3,13 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
-use metrics::quality::Checks;
-use serde::Deserialize;
-use serde_json::Value;
+pub(crate) use metrics::prompts::Prompt;
+use metrics::prompts::parse;
 
 use crate::exit::Failure;
 
 /// The prompts of a run that names none.
 const DEFAULT: &str = include_str!("../../../fixtures/prompts.json");
-
-/// One prompt of a file.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Prompt {
-    pub(crate) prompt: String,
-    #[serde(default, deserialize_with = "checks")]
-    pub(crate) checks: Checks,
-}
-
-impl Prompt {
-    /// A prompt whose text is not judged.
-    pub(crate) fn unchecked(prompt: String) -> Self {
-        Self {
-            prompt,
-            checks: Checks::default(),
-        }
-    }
-}
 
 /// The default prompts.
 pub(crate) fn default() -> Vec<Prompt> {
@@ -41,38 +21,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Prompt>, Failure> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
-}
-
-fn parse(json: &str) -> serde_json::Result<Vec<Prompt>> {
-    serde_json::from_str(json)
-}
-
-/// Reads checks and refuses names that none has, which a record keeps for newer versions.
-fn checks<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Checks, D::Error> {
-    use serde::de::Error as _;
-    let given = Value::deserialize(input)?;
-    let checks: Checks = serde_json::from_value(given.clone()).map_err(D::Error::custom)?;
-    let known = serde_json::to_value(&checks).map_err(D::Error::custom)?;
-    for (given, known) in [
-        (Some(&given), Some(&known)),
-        (given.get("agreement"), known.get("agreement")),
-    ] {
-        let (given, known) = (
-            given.and_then(Value::as_object),
-            known.and_then(Value::as_object),
-        );
-        let names = given.into_iter().flat_map(|it| it.keys());
-        let unknown = names
-            .into_iter()
-            .find(|name| !known.is_some_and(|it| it.contains_key(*name)));
-        if let Some(name) = unknown {
-            let known: Vec<_> = known.into_iter().flat_map(|it| it.keys()).collect();
-            let text = format!("there is no check `{name}`; there are {known:?}");
-            return Err(D::Error::custom(text));
-        }
-    }
-    checks.validate().map_err(D::Error::custom)?;
-    Ok(checks)
 }
 
 #[cfg(test)]
@@ -105,30 +53,5 @@ mod tests {
                 assert_eq!(passed, index == number, "{answer}: {outcomes:#?}");
             }
         }
-    }
-
-    #[test]
-    fn a_wrong_file_is_refused_with_its_line() {
-        let check = |json: &str, expected: &str| {
-            let error = parse(json).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check("[\n{\"prompt\": 1}]", "line 2");
-        check("[{\"text\": \"a\"}]", "unknown field `text`");
-        check(
-            "[{\"prompt\": \"a\", \"checks\": {\"must_say\": []}}]",
-            "there is no check `must_say`; there are [\"must_mention\"",
-        );
-        check(
-            "[{\"prompt\": \"a\", \"checks\": {\"agreement\": {\"score\": \"rouge_l\", \
-             \"at_least\": 0.1, \"reference\": \"b\", \"most\": 1}}}]",
-            "there is no check `most`",
-        );
-        check(
-            "[{\"prompt\": \"a\", \"checks\": {\"must_mention\": [\"\"]}}]",
-            "without a word",
-        );
-        let plain = parse("[{\"prompt\": \"a\"}]").unwrap();
-        assert_eq!(plain, [Prompt::unchecked("a".to_owned())]);
     }
 }

@@ -5,7 +5,7 @@
 //! [`crate::comparison`], on unpaired runs. Of a run only what is compared is kept, so that
 //! thousands of them fit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
@@ -14,9 +14,9 @@ use thiserror::Error;
 
 use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, Verdict, spread};
 use crate::leak;
-use crate::noise::flat;
+use crate::noise::{self, flat};
 use crate::performance::{self, Figure};
-use crate::record::{Metallib, Start};
+use crate::record::{Member, Metallib, Start};
 use crate::rules::ComparisonRules;
 use crate::sets::{self, MetricKind, Work};
 use crate::store::Record;
@@ -82,6 +82,8 @@ struct Origin {
     arm: Option<String>,
     start: Start,
     bandwidth: Option<Bandwidth>,
+    /// Of the noise floor that its first run needs.
+    noise_key: noise::Key,
 }
 
 /// What is kept of one run.
@@ -95,6 +97,9 @@ pub(crate) struct Run {
     pub(crate) values: BTreeMap<MetricKind, f64>,
     pub(crate) rates: BTreeMap<Rate, f64>,
     pub(crate) growth: Option<leak::Verdict>,
+    /// Its place in its set, where it was started in one.
+    pub(crate) member: Option<Member>,
+    pub(crate) started_unix_ms: u64,
     /// Power source and energy mode, as first read.
     pub(crate) power: [Option<String>; 2],
     /// Mean power while the rate was measured, by rail.
@@ -251,6 +256,8 @@ impl Runs {
                 .filter_map(|(rate, value)| Some((rate, value?)))
                 .collect(),
             growth: summary.memory.growth.map(|growth| growth.verdict),
+            member: start.member.clone(),
+            started_unix_ms: start.started_unix_ms,
             power: [
                 states.iter().find_map(|state| state.power_source.clone()),
                 states.iter().find_map(validity::energy_mode),
@@ -286,6 +293,21 @@ impl Runs {
 
     pub(crate) fn all(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// The key of the noise floor that the first run needs.
+    pub fn noise_key(&self) -> Option<&noise::Key> {
+        self.columns.first().map(|column| &column.noise_key)
+    }
+
+    /// The builds of lfmark that did the work, each with its version, commit, and whether that was
+    /// changed.
+    pub fn builds(&self) -> BTreeSet<(String, Option<String>, Option<bool>)> {
+        let builds = self.columns.iter().map(|column| {
+            let build = &column.start.lfmark;
+            (build.version.clone(), build.commit.clone(), build.dirty)
+        });
+        builds.collect()
     }
 
     /// What had to be said of reading.
@@ -332,6 +354,7 @@ impl Runs {
             argument: argument.to_owned(),
             machine,
             arm,
+            noise_key: noise::Key::new(&kept, Work::of(record)),
             start: kept,
             bandwidth: bandwidth_of(record),
         });

@@ -4,7 +4,7 @@
 //! Green needs every judged metric to be shown equivalent, or changed for the better or by less
 //! than matters. What cannot be told is neither green nor red.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,6 +14,7 @@ use crate::comparison::{
     self, Better, Circumstances, Design, Metric, MetricComparison, MetricNoise, NoiseFloor, Verdict,
 };
 use crate::leak;
+use crate::record::Member;
 use crate::rules::ComparisonRules;
 use crate::sets::MetricKind;
 use crate::summary::RunStatus;
@@ -106,12 +107,74 @@ pub struct Judgement {
     pub verdict: Verdict,
     pub baseline_runs: usize,
     pub candidate_runs: usize,
+    /// In pairs where the runs of both arms were started in turn, as one set.
+    pub design: Design,
     /// Those that are judged.
     pub metrics: Vec<MetricComparison>,
-    /// What else is for the worse, one sentence each.
-    pub reasons: Vec<String>,
+    /// Where the noise of each of them comes from.
+    pub noise: BTreeMap<String, NoiseSource>,
+    /// What else is for the worse.
+    pub reasons: Vec<Reason>,
     pub warnings: Vec<String>,
     pub notices: Vec<String>,
+    /// Of fresh runs of the candidate, where they had to confirm the verdict.
+    pub fresh: Option<Box<Judgement>>,
+}
+
+/// Where it is known from how far identical runs lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoiseSource {
+    Limits,
+    /// The noise floor of the machine.
+    Floor,
+    None,
+}
+
+/// Something that is for the worse whatever the metrics show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    pub kind: ReasonKind,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What a [`Reason`] is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonKind {
+    Leak,
+    /// The hard limit of this metric.
+    HardLimit(String),
+}
+
+impl Judgement {
+    /// This verdict, once fresh runs of the candidate have been judged against the baseline too: it
+    /// stays regressed only where something is for the worse in both, and is inconclusive otherwise.
+    #[must_use]
+    pub fn confirmed_by(mut self, fresh: Self) -> Self {
+        let again = |reason: &Reason| fresh.reasons.iter().any(|it| it.kind == reason.kind);
+        let confirmed = is_confirmed(&self.metrics, &fresh.metrics);
+        if !confirmed && !self.reasons.iter().any(again) {
+            self.verdict = Verdict::Inconclusive { more_runs: None };
+        }
+        self.fresh = Some(Box::new(fresh));
+        self
+    }
+}
+
+/// The metrics that regressed, each with what fresh runs showed of it.
+pub fn twice<'a>(
+    first: &'a [MetricComparison],
+    fresh: &'a [MetricComparison],
+) -> impl Iterator<Item = (&'a MetricComparison, Option<&'a MetricComparison>)> {
+    let regressed = first.iter().filter(|it| it.verdict == Verdict::Regressed);
+    regressed.map(|metric| (metric, fresh.iter().find(|it| it.name == metric.name)))
+}
+
+/// Whether any metric that regressed did so in fresh runs too.
+pub fn is_confirmed(first: &[MetricComparison], fresh: &[MetricComparison]) -> bool {
+    twice(first, fresh).any(|(_, fresh)| fresh.is_some_and(|it| it.verdict == Verdict::Regressed))
 }
 
 /// Judges the complete runs of a candidate against those of a baseline. A noise floor of the
@@ -124,7 +187,7 @@ pub fn judge(
     rules: &ComparisonRules,
 ) -> Judgement {
     let mut notices = [baseline.notices(), candidate.notices()].concat();
-    let arms = [baseline, candidate].map(|runs| {
+    let mut arms = [baseline, candidate].map(|runs| {
         let (complete, others): (Vec<&Run>, Vec<&Run>) = runs
             .all()
             .iter()
@@ -136,6 +199,7 @@ pub fn judge(
         );
         complete
     });
+    let design = design(&mut arms);
     let circumstances = Circumstances {
         different_work: different(baseline, candidate, &arms),
         machine_changed: changed(&arms),
@@ -158,6 +222,7 @@ pub fn judge(
         }
     }
     let mut noise = floor.cloned().unwrap_or_default();
+    let mut sources = BTreeMap::new();
     if !limits.metrics.is_empty() {
         metrics.retain(|metric| limits.metrics.contains_key(&metric.name));
     }
@@ -168,14 +233,21 @@ pub fn judge(
             .copied()
             .unwrap_or_default();
         metric.practical = limit.practical;
-        if let Some(own) = limit.noise {
-            noise.metrics.insert(metric.name.clone(), own);
-        }
+        let source = match (limit.noise, noise.metrics.contains_key(&metric.name)) {
+            (Some(own), _) => {
+                noise.metrics.insert(metric.name.clone(), own);
+                NoiseSource::Limits
+            }
+            (None, true) => NoiseSource::Floor,
+            (None, false) => NoiseSource::None,
+        };
+        sources.insert(metric.name.clone(), source);
     }
-    let judged = judge_metrics(&metrics, Design::Independent, &circumstances, &noise, rules);
+    let judged = judge_metrics(&metrics, design, &circumstances, &noise, rules);
     let mut judgement = Judgement {
         baseline_runs: arms[0].len(),
         candidate_runs: arms[1].len(),
+        noise: sources,
         warnings,
         notices,
         ..judged
@@ -202,7 +274,10 @@ pub fn judge(
             )
         };
         match (above(limit.hard), above(limit.soft)) {
-            (Some(hard), _) => judgement.reasons.push(sentence("hard", hard)),
+            (Some(hard), _) => judgement.reasons.push(Reason {
+                kind: ReasonKind::HardLimit(name.clone()),
+                text: sentence("hard", hard),
+            }),
             (None, Some(soft)) => judgement.warnings.push(sentence("soft", soft)),
             (None, None) => {}
         }
@@ -231,11 +306,53 @@ fn judge_metrics(
         verdict,
         baseline_runs: 0,
         candidate_runs: 0,
+        design,
         metrics,
+        noise: BTreeMap::new(),
         reasons: Vec::new(),
         warnings: Vec::new(),
         notices: Vec::new(),
+        fresh: None,
     }
+}
+
+/// How the runs of the arms were ordered in time; sorts those of one set into their pairs.
+///
+/// One set are runs of one name in two arms whose numbers and times are in one order: two sets of
+/// the same name, one after another, number their runs alike.
+fn design(arms: &mut [Vec<&Run>; 2]) -> Design {
+    let mut members: Vec<(&Member, u64, usize)> = Vec::new();
+    for (at, runs) in arms.iter().enumerate() {
+        for run in runs {
+            let Some(member) = &run.member else {
+                return Design::Independent;
+            };
+            members.push((member, run.started_unix_ms, at));
+        }
+    }
+    members.sort_by_key(|(member, ..)| member.number);
+    let in_turn = members.windows(2).all(|pair| {
+        let [(first, before, _), (second, after, _)] = pair else {
+            return true;
+        };
+        first.set == second.set && first.number < second.number && before <= after
+    });
+    // The arm's name and the repeats of each side, in order.
+    let sides = [0, 1].map(|side| {
+        let of_side = || members.iter().filter(|(.., it)| *it == side);
+        let names: BTreeSet<&str> = of_side().map(|(it, ..)| it.arm.as_str()).collect();
+        let repeats: Vec<u32> = of_side().map(|(it, ..)| it.repeat).collect();
+        (names, repeats)
+    });
+    let [(baseline, before), (candidate, after)] = sides;
+    let two_arms = baseline.len() == 1 && candidate.len() == 1 && baseline != candidate;
+    if !in_turn || !two_arms || before != after {
+        return Design::Independent;
+    }
+    for runs in arms {
+        runs.sort_by_key(|run| run.member.as_ref().map(|member| member.repeat));
+    }
+    Design::Interleaved
 }
 
 /// Why the runs are not of the same work on the same machine.
@@ -281,19 +398,20 @@ fn changed(arms: &[Vec<&Run>; 2]) -> Option<String> {
 
 /// A leak of the candidate: in more than half of its runs, and not in so many of the baseline. One
 /// run in some may be called a leak by chance.
-fn leaks(arms: &[Vec<&Run>; 2]) -> Option<String> {
+fn leaks(arms: &[Vec<&Run>; 2]) -> Option<Reason> {
     let leaking = |runs: &[&Run]| {
         let leaks = |run: &&&Run| run.growth == Some(leak::Verdict::Leak);
         runs.iter().filter(leaks).count()
     };
     let [before, after] = [leaking(&arms[0]), leaking(&arms[1])];
     let most = |count: usize, runs: &[&Run]| 2 * count > runs.len();
-    (most(after, &arms[1]) && !most(before, &arms[0])).then(|| {
-        format!(
+    (most(after, &arms[1]) && !most(before, &arms[0])).then(|| Reason {
+        kind: ReasonKind::Leak,
+        text: format!(
             "memory leaks in {after} of {} runs of the candidate, and in {before} of {} of the baseline",
             arms[1].len(),
             arms[0].len()
-        )
+        ),
     })
 }
 

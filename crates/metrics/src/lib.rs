@@ -67,6 +67,7 @@ pub mod nvidia;
 mod parallel;
 pub mod performance;
 pub mod power;
+pub mod prompts;
 pub mod quality;
 pub mod random;
 pub mod readiness;

@@ -102,7 +102,7 @@ pub fn cgroup(root: &Path) -> Option<(Cgroup, Option<u64>)> {
 }
 
 /// `cpu.max`: microseconds of a period, or `max`; in thousandths of a CPU.
-fn cpu_max(text: &str) -> Option<u64> {
+pub fn cpu_max(text: &str) -> Option<u64> {
     let (quota, period) = text.split_once(' ')?;
     let (quota, period): (u64, u64) = (quota.parse().ok()?, period.trim().parse().ok()?);
     quota.checked_mul(1_000)?.checked_div(period)

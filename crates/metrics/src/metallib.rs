@@ -33,7 +33,12 @@ pub fn read(path: &Path) -> io::Result<Metallib> {
     scan(&mut File::open(path)?)
 }
 
-fn scan(file: &mut impl Read) -> io::Result<Metallib> {
+/// As [`read`], from wherever the bytes come.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn scan(file: &mut impl Read) -> io::Result<Metallib> {
     const BLOCK: usize = 1 << 20;
     // What may be the beginning of a name stays in front of the next block.
     let keep = KERNEL.len() - 1;

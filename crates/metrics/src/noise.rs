@@ -189,7 +189,16 @@ impl Noise {
     ///
     /// Names what differs.
     pub fn check(&self, process: &Process) -> Result<(), NoiseError> {
-        let differing = differing(&self.key, &Key::of(process));
+        self.check_key(&Key::of(process))
+    }
+
+    /// Whether it is the floor of runs with this key.
+    ///
+    /// # Errors
+    ///
+    /// Names what differs.
+    pub fn check_key(&self, key: &Key) -> Result<(), NoiseError> {
+        let differing = differing(&self.key, key);
         match differing.is_empty() {
             true => Ok(()),
             false => Err(NoiseError::Mismatch {
@@ -202,13 +211,18 @@ impl Noise {
 impl Key {
     /// The key of the floor that runs like this one need.
     pub fn of(process: &Process) -> Self {
+        Self::new(&process.start, process.work.clone())
+    }
+
+    /// The same of a run with this start, whatever started it.
+    pub(crate) fn new(start: &Start, work: Work) -> Self {
         let Start {
             machine,
             mlx,
             lfmark,
             config,
             ..
-        } = &process.start;
+        } = start;
         Self {
             machine: machine.stable(),
             mlx_version: mlx.version.clone(),
@@ -217,7 +231,7 @@ impl Key {
             device: config.device.clone(),
             compile: config.compile,
             clear_cache: config.clear_cache,
-            work: process.work.clone(),
+            work,
         }
     }
 }

@@ -4,20 +4,25 @@
 //! of luck. It takes the way of a real one: measured, recorded, stored, read back, summarized and
 //! judged.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::comparison::MetricComparison;
+use crate::compare::Runs;
+use crate::comparison::{MetricComparison, Verdict};
 use crate::engine::{self, EngineError, Truth};
+use crate::gate::{self, Judgement, Limits};
 use crate::leak::{self, Growth};
+use crate::parallel;
 use crate::random::Generator;
-use crate::record::{Machine, Member, Start};
+use crate::record::{Event, Machine, Member, Start};
 use crate::rules::Rules;
 use crate::sets::{self, Set, SetError};
 use crate::steadiness::Steadiness;
-use crate::store::Record;
+use crate::store::{self, Record};
 use crate::summary::summarize;
 use crate::synthetic::{Fault, Series};
 
@@ -39,6 +44,7 @@ pub struct Plant {
 enum What {
     Run(Box<RunPlant>),
     Sets(Box<SetsPlant>),
+    Gate(Box<GatePlant>),
 }
 
 /// A run, and the words that are right for its times, its memory and its machine.
@@ -63,14 +69,37 @@ struct SetsPlant {
     right: &'static [&'static str],
 }
 
+/// Pairs of a baseline and a candidate that [`gate::judge`] is given, and how many of them have to
+/// have which verdict.
+#[derive(Clone, Debug)]
+struct GatePlant {
+    baseline: Truth,
+    candidate: Candidate,
+    /// Runs in each arm.
+    runs: u32,
+    pairs: u32,
+    right: Vec<(&'static str, RangeInclusive<u32>)>,
+    /// The same of the candidate without its fault, where [`Candidate::Slower`] has one.
+    right_without: Vec<(&'static str, RangeInclusive<u32>)>,
+}
+
+#[derive(Clone, Debug)]
+enum Candidate {
+    Known(Box<Truth>),
+    /// The baseline with slower steps: by this many times the smallest change that the gate says
+    /// it could have seen between the baseline and a candidate like it.
+    Slower(f64),
+}
+
 /// What became of a plant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     pub name: &'static str,
     pub planted: &'static str,
-    /// One entry a verdict: on times, memory and machine of a run, or on a comparison.
+    /// One entry a verdict: on times, memory and machine of a run, or on a comparison; of many
+    /// comparisons, how many have it.
     pub expected: Vec<String>,
-    pub got: Vec<&'static str>,
+    pub got: Vec<String>,
     pub pass: bool,
     /// What the verdict rests on.
     pub figures: Vec<String>,
@@ -83,6 +112,8 @@ pub struct Finding {
 pub enum Judged {
     Run(Box<Record>),
     Set(Box<Set>),
+    /// Too many to be kept.
+    Pairs,
 }
 
 /// Why a plant could not be judged.
@@ -92,6 +123,8 @@ pub enum SelftestError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Set(#[from] SetError),
+    #[error("a record that was just made cannot be read: {0}")]
+    Record(store::ParseError),
 }
 
 impl Plant {
@@ -105,6 +138,7 @@ impl Plant {
         match &self.what {
             What::Run(plant) => self.check_run(plant, rules, &dir),
             What::Sets(plant) => self.check_sets(plant, rules, &dir),
+            What::Gate(plant) => self.check_gate(plant, rules),
         }
     }
 
@@ -145,7 +179,7 @@ impl Plant {
             name: self.name,
             planted: self.planted,
             expected: vec![any(plant.times), any(plant.memory), any(plant.machine)],
-            got: vec![times, memory, machine],
+            got: [times, memory, machine].map(str::to_owned).into(),
             pass: plant.times.contains(&times)
                 && plant.memory.contains(&memory)
                 && plant.machine.contains(&machine),
@@ -169,12 +203,139 @@ impl Plant {
             name: self.name,
             planted: self.planted,
             expected: vec![any(plant.right)],
-            got: vec![got],
+            got: vec![got.to_owned()],
             pass: plant.right.contains(&got),
             figures: metrics.iter().map(of_metric).collect(),
             judged: Judged::Set(Box::new(set)),
         })
     }
+
+    fn check_gate(&self, plant: &GatePlant, rules: &Rules) -> Result<Finding, SelftestError> {
+        let judged = parallel::map(plant.pairs, |pair| plant.judge(pair, rules));
+        let judged = judged.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let pairs = plant.pairs;
+        let mut pass = true;
+        let (mut expected, mut got) = (Vec::new(), Vec::new());
+        let with = plant.right.iter().map(|right| ("", right));
+        let without = plant.right_without.iter();
+        for (which, (word, right)) in with.chain(without.map(|right| ("without it ", right))) {
+            let of = |it: &&Verdicts| match which {
+                "" => it.word == *word,
+                _ => it.without == Some(*word),
+            };
+            let count = judged.iter().filter(of).count() as u32;
+            pass &= right.contains(&count);
+            let (from, to) = (right.start(), right.end());
+            expected.push(format!("{which}{word} in {from} to {to} of {pairs}"));
+            got.push(format!("{which}{word} in {count} of {pairs}"));
+        }
+        let mut words: BTreeMap<&str, u32> = BTreeMap::new();
+        for it in &judged {
+            *words.entry(it.word).or_default() += 1;
+        }
+        let mut figures: Vec<String> = words
+            .iter()
+            .map(|(word, count)| format!("{word}: {count} of {pairs}"))
+            .collect();
+        let confirmed = judged.iter().filter(|it| it.confirmed).count();
+        let red = words.get(Verdict::Regressed.word()).copied().unwrap_or(0);
+        figures.push(format!("confirmed by fresh runs: {confirmed} of {red}"));
+        figures.extend(judged[0].metrics.iter().map(of_metric));
+        Ok(Finding {
+            name: self.name,
+            planted: self.planted,
+            expected,
+            got,
+            pass,
+            figures,
+            judged: Judged::Pairs,
+        })
+    }
+}
+
+/// What the gate said of one pair.
+struct Verdicts {
+    word: &'static str,
+    /// Of the candidate without its fault.
+    without: Option<&'static str>,
+    confirmed: bool,
+    metrics: Vec<MetricComparison>,
+}
+
+impl GatePlant {
+    /// Of the pair of this number.
+    fn judge(&self, pair: u32, rules: &Rules) -> Result<Verdicts, SelftestError> {
+        let mut seeds = Generator::new(SEED + u64::from(pair));
+        let mut arm = |name: &str, truth: &Truth| self.arm(name, truth, rules, &mut seeds);
+        let judge = |baseline: &Runs, candidate: &Runs| -> Judgement {
+            let limits = Limits::default();
+            gate::judge(baseline, candidate, &limits, None, &rules.comparison)
+        };
+        let baseline = arm("baseline", &self.baseline)?;
+        let mut without = None;
+        let truth = match &self.candidate {
+            Candidate::Known(truth) => **truth,
+            Candidate::Slower(times) => {
+                let like = judge(&baseline, &arm("like", &self.baseline)?);
+                without = Some(like.verdict.word());
+                let mut metrics = like.metrics.iter();
+                let step = metrics.find(|it| it.name == sets::MetricKind::StepTime.name());
+                let detectable = step.and_then(|step| step.minimum_detectable).unwrap_or(0.0);
+                let mut slower = self.baseline;
+                slower.step.level *= 1.0 + times * detectable;
+                slower
+            }
+        };
+        let first = judge(&baseline, &arm("candidate", &truth)?);
+        let (word, metrics) = (first.verdict.word(), first.metrics.clone());
+        let mut confirmed = false;
+        if first.verdict == Verdict::Regressed {
+            let fresh = judge(&baseline, &arm("fresh", &truth)?);
+            confirmed = first.confirmed_by(fresh).verdict == Verdict::Regressed;
+        }
+        Ok(Verdicts {
+            word,
+            without,
+            confirmed,
+            metrics,
+        })
+    }
+
+    /// Runs an arm, and reads its records.
+    fn arm(
+        &self,
+        name: &str,
+        truth: &Truth,
+        rules: &Rules,
+        seeds: &mut Generator,
+    ) -> Result<Runs, SelftestError> {
+        let mut runs = Runs::default();
+        for run in 1..=self.runs {
+            let name = format!("{name}/{run}");
+            let start = Start {
+                rules: Some(*rules),
+                ..engine::start(&name, truth.iterations)
+            };
+            let mut text = line(&Event::Start(Box::new(start)));
+            engine::run(truth, seeds.next_u64(), &mut |event| {
+                text += &line(event);
+                Ok(())
+            })
+            .map_err(EngineError::from)?;
+            runs.add(
+                "runs",
+                &name,
+                &store::parse(&text).map_err(SelftestError::Record)?,
+            );
+        }
+        Ok(runs)
+    }
+}
+
+/// As a record has it.
+fn line(event: &Event) -> String {
+    // The types of the record always are JSON.
+    serde_json::to_string(event).unwrap_or_default() + "\n"
 }
 
 impl SetsPlant {
@@ -232,7 +393,82 @@ pub fn plants() -> Vec<Plant> {
     let mut plants = of_one_run();
     plants.extend(of_machines());
     plants.extend(of_two_arms());
+    plants.extend(of_gates());
     plants
+}
+
+/// The gate, with every metric, as it judges by default.
+fn of_gates() -> Vec<Plant> {
+    const PAIRS: u32 = 100;
+    let gate = |name, planted, plant| Plant {
+        name,
+        planted,
+        what: What::Gate(Box::new(plant)),
+    };
+    // Processes that differ by 3 %: far more than the steps of one differ in their mean.
+    let mut noisy = Truth::steady(16);
+    noisy.step.process_spread = 0.03;
+    let mut quiet = noisy;
+    quiet.step.process_spread = 0.002;
+    let mut slower = quiet;
+    slower.step.level *= 1.1;
+    let still = Truth::steady(200);
+    let mut leaking = still;
+    leaking.active.fault = leak(0.5);
+    let plant = GatePlant {
+        baseline: quiet,
+        candidate: Candidate::Known(Box::new(quiet)),
+        runs: 10,
+        pairs: 20,
+        right: Vec::new(),
+        right_without: Vec::new(),
+    };
+    vec![
+        gate(
+            "gate-slower",
+            "for the gate: 1.5 times the minimum detectable change slower",
+            GatePlant {
+                baseline: noisy,
+                candidate: Candidate::Slower(1.5),
+                pairs: PAIRS,
+                right: vec![("regressed", 90..=PAIRS)],
+                // Green has to be shown, and ten such runs cannot show that nothing of 2 % changed.
+                right_without: vec![("regressed", 0..=5), ("equivalent", 0..=5)],
+                ..plant.clone()
+            },
+        ),
+        gate(
+            "gate-same-quiet",
+            "for the gate: nothing, at a process CV of 0.2 %",
+            GatePlant {
+                right: vec![("regressed", 0..=1), ("equivalent", 18..=20)],
+                ..plant.clone()
+            },
+        ),
+        gate(
+            "gate-one-run",
+            "for the gate: 10 % slower, one run an arm",
+            GatePlant {
+                candidate: Candidate::Known(Box::new(slower)),
+                runs: 1,
+                pairs: 10,
+                right: vec![("inconclusive", 10..=10)],
+                ..plant.clone()
+            },
+        ),
+        gate(
+            "gate-leak",
+            "for the gate: active memory grows by 0.5 MiB an iteration",
+            GatePlant {
+                baseline: still,
+                candidate: Candidate::Known(Box::new(leaking)),
+                runs: 3,
+                pairs: 5,
+                right: vec![("regressed", 5..=5)],
+                ..plant
+            },
+        ),
+    ]
 }
 
 fn of_one_run() -> Vec<Plant> {
@@ -617,7 +853,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::parallel;
 
     fn findings(rules: &Rules, of: impl Fn(&Plant) -> bool) -> Vec<Finding> {
         let dir = tempfile::tempdir().unwrap();
@@ -647,6 +882,7 @@ mod tests {
             .flat_map(|plant| match &plant.what {
                 What::Run(run) => [run.times, run.memory, run.machine].concat(),
                 What::Sets(sets) => sets.right.to_vec(),
+                What::Gate(gate) => gate.right.iter().map(|(word, _)| *word).collect(),
             })
             .collect();
         for word in crate::rules::WORDS {
@@ -688,8 +924,8 @@ mod tests {
     fn a_judge_that_never_finds_a_change_is_caught() {
         check_caught(
             |rules| rules.comparison.practical = 1.0,
-            &["same", "slower", "faster", "more-memory"],
-            &["slower", "faster", "more-memory"],
+            &["same", "slower", "faster", "more-memory", "gate-slower"],
+            &["slower", "faster", "more-memory", "gate-slower"],
         );
     }
 

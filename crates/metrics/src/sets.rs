@@ -141,8 +141,12 @@ impl Unmeasured {
         text
     }
 
-    /// The arms in the text of `unmeasured.json`, or what is wrong with it.
-    fn parse(text: &str) -> Result<Vec<Self>, String> {
+    /// The arms in the text of `unmeasured.json`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, as a fragment of a sentence.
+    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
         let file: UnmeasuredFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let Schema { major, minor } = file.schema;
         if major != UNMEASURED_SCHEMA.major || minor > UNMEASURED_SCHEMA.minor {

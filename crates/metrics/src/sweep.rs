@@ -289,19 +289,31 @@ pub fn read_plan(dir: &Path) -> Result<Plan, SweepError> {
         path: path.clone(),
         error,
     })?;
+    parse_plan(&text, &path)
+}
+
+/// Parses the text of a plan; `path` is where errors say it is.
+///
+/// # Errors
+///
+/// See [`SweepError`].
+pub fn parse_plan(text: &str, path: &Path) -> Result<Plan, SweepError> {
     let no_plan = |error| SweepError::Plan {
-        path: path.clone(),
+        path: path.to_owned(),
         error,
     };
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
     }
-    let Versioned { version } = serde_json::from_str(&text).map_err(no_plan)?;
+    let Versioned { version } = serde_json::from_str(text).map_err(no_plan)?;
     if version != VERSION {
-        return Err(SweepError::Version { path, version });
+        return Err(SweepError::Version {
+            path: path.to_owned(),
+            version,
+        });
     }
-    serde_json::from_str(&text).map_err(no_plan)
+    serde_json::from_str(text).map_err(no_plan)
 }
 
 /// Reads a sweep from its folder. A run that cannot be read, or is of no planned point, becomes a

@@ -197,13 +197,29 @@ struct Hub<'a> {
 }
 
 /// The files of one commit, as the hub lists them.
-#[derive(Deserialize)]
-struct Listing {
+#[derive(Debug, Deserialize)]
+pub struct Listing {
     sha: String,
     siblings: Vec<Sibling>,
 }
 
-#[derive(Deserialize)]
+impl Listing {
+    /// Reads what the hub answered.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the answer, as a fragment of a sentence.
+    pub fn parse(answer: &[u8]) -> Result<Self, String> {
+        let listing: Self = serde_json::from_slice(answer)
+            .map_err(|error| format!("does not answer as a hub does ({error})"))?;
+        match is_commit(&listing.sha) {
+            true => Ok(listing),
+            false => Err(format!("names `{}`, which is no commit", listing.sha)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 struct Sibling {
     #[serde(rename = "rfilename")]
     name: String,
@@ -214,7 +230,7 @@ struct Sibling {
 }
 
 /// Of a file that is kept outside of Git.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Lfs {
     sha256: String,
     size: u64,
@@ -318,18 +334,8 @@ impl<'a> Hub<'a> {
         let mut response = self.get(&url, 0)?;
         let text = response.body_mut().read_to_vec();
         let text = text.map_err(|error| self.unreachable(&error))?;
-        let listing: Listing = serde_json::from_slice(&text).map_err(|error| {
-            Failure::Other(format!(
-                "{url} does not answer as a hub does ({error}); check HF_ENDPOINT"
-            ))
-        })?;
-        match is_commit(&listing.sha) {
-            true => Ok(listing),
-            false => Err(Failure::Other(format!(
-                "the hub names `{}`, which is no commit",
-                listing.sha
-            ))),
-        }
+        Listing::parse(&text)
+            .map_err(|problem| Failure::Other(format!("{url} {problem}; check HF_ENDPOINT")))
     }
 
     /// Brings the files of a commit into the cache, and then notes the commit.

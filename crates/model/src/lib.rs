@@ -47,6 +47,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// For the whole process, MLX and its libraries included: a step makes and drops thousands of
 /// small objects, many of them on another thread than the one that made them, where glibc's
 /// allocator takes a quarter of the host's time.
-#[cfg(target_os = "linux")]
+// A fuzz target counts with an allocator of its own.
+#[cfg(all(target_os = "linux", not(fuzzing)))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -398,8 +398,17 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
     }
     let file = path.display().to_string();
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let config: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|e| Error::config(&file, format!("not valid JSON: {e}")))?;
+    generation_eos_ids_of(&text, &file)
+}
+
+/// End tokens in the text of `generation_config.json`; `file` stands for it in errors.
+///
+/// # Errors
+///
+/// What is no JSON, and a field that holds no ids.
+pub fn generation_eos_ids_of(text: &str, file: &str) -> Result<Option<Vec<u32>>> {
+    let config: serde_json::Value = serde_json::from_str(text)
+        .map_err(|e| Error::config(file, format!("not valid JSON: {e}")))?;
     // mlx-lm takes the field only where it says something: not where it is null, 0 or empty.
     let ids = config
         .get("eos_token_id")
@@ -408,7 +417,7 @@ fn generation_eos_ids(dir: &Path) -> Result<Option<Vec<u32>>> {
         })
         .map(|ids| eos_token_ids(Some(ids)))
         .transpose();
-    ids.map_err(|problem| Error::config(&file, problem))
+    ids.map_err(|problem| Error::config(file, problem))
 }
 
 impl Parts {

@@ -32,6 +32,36 @@ pub struct LoraConfig {
     pub targets: Vec<String>,
 }
 
+impl LoraConfig {
+    /// Parses the text of `adapter_config.json`; `file` stands for it in errors.
+    ///
+    /// # Errors
+    ///
+    /// A text that is none, and another kind of fine-tuning than LoRA.
+    pub fn from_json(text: &str, file: &str) -> Result<Self> {
+        let parsed: AdapterConfig = serde_json::from_str(text)
+            .map_err(|e| Error::config(file, format!("not a valid adapter config: {e}")))?;
+        if parsed.fine_tune_type != "lora" {
+            let problem = format!(
+                "fine_tune_type is `{}`, and only `lora` is supported",
+                parsed.fine_tune_type
+            );
+            return Err(Error::config(file, problem));
+        }
+        Ok(Self {
+            rank: parsed.lora_parameters.rank,
+            scale: parsed.lora_parameters.scale,
+            dropout: parsed.lora_parameters.dropout,
+            layers: u32::try_from(parsed.num_layers).ok().filter(|&n| n > 0),
+            // mlx-lm adapts every linear module where no keys are given.
+            targets: parsed
+                .lora_parameters
+                .keys
+                .unwrap_or_else(|| vec!["all".into()]),
+        })
+    }
+}
+
 /// One adapted module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterSpec {
@@ -95,38 +125,24 @@ impl Adapters {
         let path = dir.join("adapter_config.json");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let file = path.display().to_string();
-        let parsed: AdapterConfig = serde_json::from_str(&text)
-            .map_err(|e| Error::config(&file, format!("not a valid adapter config: {e}")))?;
-        if parsed.fine_tune_type != "lora" {
-            let problem = format!(
-                "fine_tune_type is `{}`, and only `lora` is supported",
-                parsed.fine_tune_type
-            );
-            return Err(Error::config(&file, problem));
-        }
-        let config = LoraConfig {
-            rank: parsed.lora_parameters.rank,
-            scale: parsed.lora_parameters.scale,
-            dropout: parsed.lora_parameters.dropout,
-            layers: u32::try_from(parsed.num_layers).ok().filter(|&n| n > 0),
-            // mlx-lm adapts every linear module where no keys are given.
-            targets: parsed
-                .lora_parameters
-                .keys
-                .unwrap_or_else(|| vec!["all".into()]),
-        };
-        let mut adapters =
-            Self::new(shape, config, 0).map_err(|e| Error::config(&file, e.to_string()))?;
+        let config = LoraConfig::from_json(&text, &file)?;
+        let (modules, specs, by_slot) =
+            resolve(shape, &config).map_err(|e| Error::config(&file, e.to_string()))?;
         let path = dir.join("adapters.safetensors");
-        let mut tensors = weights::load_file(&path, &adapters.tensor_specs(), Dtype::Float32)?;
-        for (param, spec) in adapters
-            .params
-            .iter_mut()
-            .zip(tensor_specs(&adapters.specs, adapters.config.rank))
-        {
-            *param = tensors.remove(&spec.name).expect("the loader is strict");
-        }
-        Ok(adapters)
+        // Nothing of the config's rank is made before the file is known to hold it.
+        let tensor_specs = tensor_specs(&specs, config.rank);
+        let mut tensors = weights::load_file(&path, &tensor_specs, Dtype::Float32)?;
+        let params = tensor_specs
+            .iter()
+            .map(|spec| tensors.remove(&spec.name).expect("the loader is strict"))
+            .collect();
+        Ok(Self {
+            config,
+            modules,
+            specs,
+            by_slot,
+            params,
+        })
     }
 
     /// Writes `adapter_config.json` and `adapters.safetensors`, creating the folder.
@@ -377,6 +393,16 @@ fn tensor_specs(specs: &[AdapterSpec], rank: u32) -> Vec<TensorSpec> {
 
 /// Largest rank that makes sense for any published size; beyond it lies a typing error.
 const MAX_RANK: u32 = 1 << 14;
+
+/// The tensors of `adapters.safetensors` that a model of this shape and this choice have.
+///
+/// # Errors
+///
+/// As [`Adapters::new`].
+pub fn adapter_tensors(shape: &Shape, config: &LoraConfig) -> Result<Vec<TensorSpec>> {
+    let (_, specs, _) = resolve(shape, config)?;
+    Ok(tensor_specs(&specs, config.rank))
+}
 
 type Resolved = (Vec<String>, Vec<AdapterSpec>, Vec<Option<usize>>);
 

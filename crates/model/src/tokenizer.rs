@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    panic::{self, AssertUnwindSafe},
     path::Path,
 };
 
@@ -11,7 +12,7 @@ use minijinja::{
     syntax::SyntaxConfig,
     value::{Kwargs, Serde, Value as TemplateValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{
     Map, Serializer, Value,
     ser::{Formatter, PrettyFormatter},
@@ -87,19 +88,22 @@ impl Tokenizer {
         template: Option<String>,
     ) -> Result<Self> {
         let path = |file: &str| dir.join(file).display().to_string();
-        let invalid = |e: tokenizers::Error| {
+        let invalid = |problem: String| {
             Error::tokenizer(
                 &path("tokenizer.json"),
-                format!("not a valid tokenizer: {e}"),
+                format!("not a valid tokenizer: {problem}"),
             )
         };
-        let mut inner = tokenizer
-            .parse::<tokenizers::Tokenizer>()
-            .map_err(invalid)?;
-        // Settings of whoever saved the file; transformers resets them too. Left in force, they
-        // would cut and pad samples unseen.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(invalid)?;
+        serde_json::from_str::<IgnoredAny>(tokenizer).map_err(|e| invalid(e.to_string()))?;
+        let inner = guarded(|| {
+            let mut inner = tokenizer.parse::<tokenizers::Tokenizer>()?;
+            // Settings of whoever saved the file; transformers resets them too. Left in force,
+            // they would cut and pad samples unseen.
+            inner.with_padding(None);
+            inner.with_truncation(None)?;
+            Ok(inner)
+        })
+        .map_err(invalid)?;
         let file = path("tokenizer_config.json");
         let config: Config = match config {
             Some(text) => serde_json::from_str(text).map_err(|e| {
@@ -206,7 +210,7 @@ impl Tokenizer {
     ///
     /// Tokens that the tokenizer cannot decode.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self.inner.decode(ids, true);
+        let text = guarded(|| self.inner.decode(ids, true));
         text.map_err(|e| Error::tokenizer("tokenizer.json", format!("cannot decode: {e}")))
     }
 
@@ -225,12 +229,32 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, special);
+        let encoding = guarded(|| self.inner.encode_fast(text, special));
         let encoding = encoding
             .map_err(|e| Error::tokenizer("tokenizer.json", format!("cannot encode: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
+
+/// Does what the tokenizers crate does, which panics on some files that are no tokenizers. It keeps
+/// nothing by then that is used again.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(told) => {
+            let text = told.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| told.downcast_ref::<&str>().copied());
+            Err(text.unwrap_or("the tokenizers crate gave up").to_owned())
+        }
+    }
+}
+
+/// What a template may cost: steps of its program, of which one stands for 64 bytes of text too.
+/// Chats of megabytes stay far below; a template that was made to run or to grow for ever ends.
+const FUEL: u64 = 1 << 22;
+
+/// Widest indentation of `tojson`.
+const WIDEST_INDENT: usize = 64;
 
 /// A template environment as Hugging Face's templates expect it.
 fn environment(source: &str) -> Result<Environment<'static>, TemplateError> {
@@ -240,6 +264,7 @@ fn environment(source: &str) -> Result<Environment<'static>, TemplateError> {
         .lstrip_blocks(true)
         .build();
     environment.set_syntax(syntax?);
+    environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function(
         "raise_exception",
@@ -255,6 +280,10 @@ fn environment(source: &str) -> Result<Environment<'static>, TemplateError> {
 /// `tojson` as transformers defines it: Python's separators, and no escaping for HTML.
 fn python_json(value: TemplateValue, options: Kwargs) -> Result<String, TemplateError> {
     let indent: Option<usize> = options.get("indent")?;
+    if let Some(width) = indent.filter(|&width| width > WIDEST_INDENT) {
+        let problem = format!("an indent of {width} is more than {WIDEST_INDENT}");
+        return Err(TemplateError::new(ErrorKind::InvalidOperation, problem));
+    }
     let invalid = |e: serde_json::Error| {
         TemplateError::new(
             ErrorKind::InvalidOperation,
@@ -443,6 +472,44 @@ mod tests {
             error.starts_with("m/chat_template.jinja: broken chat template: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_template_that_runs_or_grows_for_ever_ends() {
+        let check = |template: &str, expected: &str| {
+            let tokenizer = tokenizer(TOKENIZER, template);
+            let error = tokenizer.encode_chat(&[Message::new("user", "x")], None, true);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let nested = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        check(nested, "fuel");
+        let doubled = "{% set n = namespace(t='x') %}{% for i in range(60) %}\
+                       {% set n.t = n.t ~ n.t %}{% endfor %}";
+        check(doubled, "fuel");
+        check(
+            "{{ [1] | tojson(indent=9999999999) }}",
+            "indent of 9999999999",
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_an_error() {
+        let check = |text: &str| {
+            let error = Tokenizer::parse(Path::new("m"), text, None, None).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("tokenizer.json: not a valid tokenizer"),
+                "{error}"
+            );
+        };
+        check("{");
+        check("{}");
+        // On which the crate panics.
+        let mut json: Value = serde_json::from_str(TOKENIZER).unwrap();
+        json["normalizer"] =
+            serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AA=="});
+        check(&json.to_string());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{BufReader, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use half::{bf16, f16};
@@ -183,35 +183,10 @@ fn file_name(path: &Path) -> String {
 
 /// The safetensors files of a model folder, in order.
 pub(crate) fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
     let index = dir.join("model.safetensors.index.json");
     if index.is_file() {
         let text = fs::read_to_string(&index).map_err(Error::io("read", &index))?;
-        let parsed: Index = serde_json::from_str(&text).map_err(|e| {
-            Error::weights(
-                &index.display().to_string(),
-                format!("not a valid index: {e}"),
-            )
-        })?;
-        let mut shards: Vec<_> = parsed.weight_map.into_values().collect();
-        shards.sort();
-        shards.dedup();
-        if let Some(bad) = shards
-            .iter()
-            .find(|s| Path::new(s).components().count() != 1)
-        {
-            let problem = format!("names `{bad}`, which is not a file of the same folder");
-            return Err(Error::weights(&index.display().to_string(), problem));
-        }
-        if shards.is_empty() {
-            return Err(Error::weights(
-                &index.display().to_string(),
-                "names no file",
-            ));
-        }
+        let shards = indexed(&text, &index.display().to_string())?;
         return Ok(shards.into_iter().map(|s| dir.join(s)).collect());
     }
     let mut found = Vec::new();
@@ -231,6 +206,35 @@ pub(crate) fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Names of the files in an index's text, in order; `file` stands for it in errors.
+///
+/// # Errors
+///
+/// A text that is no index, names nothing, or names what is not a file of the same folder.
+pub fn indexed(text: &str, file: &str) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let parsed: Index = serde_json::from_str(text)
+        .map_err(|e| Error::weights(file, format!("not a valid index: {e}")))?;
+    let mut shards: Vec<_> = parsed.weight_map.into_values().collect();
+    shards.sort();
+    shards.dedup();
+    let plain = |name: &String| {
+        let parts: Vec<_> = Path::new(name).components().collect();
+        matches!(parts[..], [Component::Normal(part)] if part == name.as_str())
+    };
+    if let Some(bad) = shards.iter().find(|name| !plain(name)) {
+        let problem = format!("names `{bad}`, which is not a file of the same folder");
+        return Err(Error::weights(file, problem));
+    }
+    match shards.is_empty() {
+        true => Err(Error::weights(file, "names no file")),
+        false => Ok(shards),
+    }
 }
 
 /// One file whose header has been read and checked; `data` stands at its first tensor.

@@ -10,6 +10,7 @@
 mod bindings;
 mod check_mac;
 mod fixtures;
+mod fuzz;
 mod lint;
 mod native_config;
 mod peers;
@@ -75,6 +76,14 @@ enum Verb {
     },
     /// Check the workflows, the actions and the shell scripts, with linters from PyPI.
     LintWorkflows,
+    /// Try every parser with inputs that are made to break it, under libFuzzer.
+    Fuzz {
+        /// Inputs for each target.
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        executions: u64,
+        /// Only these.
+        targets: Vec<String>,
+    },
     /// Regenerate the golden fixtures and the embedded model with pinned Python.
     Fixtures,
     /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
@@ -111,6 +120,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Regress { against, args } => return regress::regress(&against, &args),
         Verb::CheckMac { require } => check_mac::check_mac(require),
         Verb::LintWorkflows => lint::lint_workflows(),
+        Verb::Fuzz {
+            executions,
+            targets,
+        } => fuzz::fuzz(executions, &targets),
         Verb::Fixtures => fixtures::fixtures(),
         Verb::Peers { peer } => peers::peers(peer),
         Verb::Bindings {

@@ -106,7 +106,7 @@ fn build(source: &Path, target: &Path, to: &Path) -> Result<()> {
 }
 
 /// The program among the messages of a build.
-fn executable(messages: &str) -> Option<String> {
+pub(crate) fn executable(messages: &str) -> Option<String> {
     let messages = messages.lines().rev();
     let mut messages = messages.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.find_map(|message| message["executable"].as_str().map(str::to_owned))

@@ -4,25 +4,37 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
 use metrics::{
-    comparison::{MetricComparison, Verdict},
-    gate::{self, Benchmark, Judgement, Limits},
+    compare::Runs,
+    comparison::{Design, MetricComparison, Verdict},
+    gate::{self, Benchmark, Judgement, Limits, NoiseSource, Reason},
+    measure::SystemClock,
+    noise::Noise,
+    record::Build,
     rules::Rules,
+    store,
 };
+use model::load::EMBEDDED;
 use report::{set as words, units};
 use walkdir::WalkDir;
 
-use super::{bless, noise};
+use super::{
+    bless, noise,
+    repeats::{self, Arm, SetPlan},
+    run as single,
+};
 use crate::{
     args::{GateArgs, Output},
     exit::Failure,
+    options::Options,
     output, records,
 };
 
-pub(crate) fn run(args: &GateArgs, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result<(), Failure> {
     let mut rules = Rules::default();
     if let Some(thresholds) = &args.rules {
         rules = thresholds.over(rules).map_err(Failure::Usage)?;
@@ -34,30 +46,29 @@ pub(crate) fn run(args: &GateArgs, output: Output) -> Result<(), Failure> {
                 args.criterion.iter().map(|dir| benchmarks(dir)).collect();
             gate::judge_benchmarks(&runs?, &rules.comparison)
         }
-        false => {
-            let limits = args.limits.as_deref().map(limits).transpose()?;
-            let noise = args.noise.as_deref().map(noise::read).transpose()?;
-            let baseline = records::read(&bless::current(&args.baseline)?)?;
-            let candidate = records::read(&bless::current(&args.candidate)?)?;
-            gate::judge(
-                &baseline,
-                &candidate,
-                &limits.unwrap_or_default(),
-                noise.map(|noise| noise.floor()).as_ref(),
-                &rules.comparison,
-            )
-        }
+        false => of_records(args, &rules, output, clock)?,
     };
-    for notice in &judgement.notices {
-        output::message(output.quiet, &format!("note: {notice}"));
-    }
-    for warning in &judgement.warnings {
-        output::message(output.quiet, &format!("warning: {warning}"));
+    for judged in std::iter::once(&judgement).chain(judgement.fresh.as_deref()) {
+        for notice in &judged.notices {
+            output::message(output.quiet, &format!("note: {notice}"));
+        }
+        for warning in &judged.warnings {
+            output::message(output.quiet, &format!("warning: {warning}"));
+        }
     }
     output::print(&match output.json {
         true => serde_json::to_string(&judgement)?,
         false => to_text(&judgement),
     })?;
+    if let (Verdict::Inconclusive { .. }, Some(fresh)) = (&judgement.verdict, &judgement.fresh) {
+        return Err(unconfirmed(
+            &judgement.metrics,
+            &judgement.reasons,
+            &fresh.verdict,
+            &fresh.metrics,
+            "measure more runs of each",
+        ));
+    }
     let candidates = judgement.candidate_runs as u32;
     let more_runs = |more: u32| match by_criterion {
         true => format!(
@@ -74,10 +85,175 @@ pub(crate) fn run(args: &GateArgs, output: Output) -> Result<(), Failure> {
         &Advice {
             nothing_shared: "nothing that is judged was measured by complete runs of both",
             more: &more_runs,
-            void: "let the machine come to rest, and measure anew",
+            void: "measure again, and leave out the disturbed runs",
             not_comparable: "judge runs of the same work on one machine",
         },
     )
+}
+
+/// Judges recorded runs, and where it is asked for and they regressed, fresh ones of the candidate.
+fn of_records(
+    args: &GateArgs,
+    rules: &Rules,
+    output: Output,
+    clock: SystemClock,
+) -> Result<Judgement, Failure> {
+    let limits = args.limits.as_deref().map(limits).transpose()?;
+    let limits = limits.unwrap_or_default();
+    let baseline = records::read(&bless::current(&args.baseline)?)?;
+    let candidates = bless::current(&args.candidate)?;
+    let candidate = records::read(&candidates)?;
+    let settings = match args.confirm {
+        // Known before anything is judged that may need them.
+        true => Some(settings(args, &candidates)?),
+        false => None,
+    };
+    let floor = floor(args, &baseline, &limits, output)?.map(|noise| noise.floor());
+    let judge =
+        |runs: &Runs| gate::judge(&baseline, runs, &limits, floor.as_ref(), &rules.comparison);
+    let judgement = judge(&candidate);
+    match settings {
+        Some(settings) if judgement.verdict == Verdict::Regressed => {
+            let repeats = judgement.candidate_runs as u32;
+            let text =
+                format!("regressed: {repeats} fresh runs of the candidate have to show it too");
+            output::message(output.quiet, &text);
+            let fresh = fresh(args, settings, &candidate, repeats, output, clock)?;
+            Ok(judgement.confirmed_by(judge(&fresh)))
+        }
+        _ => Ok(judgement),
+    }
+}
+
+/// The noise floor that is given, or else that of this machine and work, where the limits leave any
+/// metric without one.
+fn floor(
+    args: &GateArgs,
+    baseline: &Runs,
+    limits: &Limits,
+    output: Output,
+) -> Result<Option<Noise>, Failure> {
+    let Some(key) = baseline.noise_key() else {
+        return Ok(None);
+    };
+    if let Some(file) = &args.noise {
+        let noise = noise::read(file)?;
+        noise
+            .check_key(key)
+            .map_err(|error| Failure::Usage(format!("--noise: {error}")))?;
+        return Ok(Some(noise));
+    }
+    let mut own = limits.metrics.values().map(|limit| limit.noise.is_some());
+    match !limits.metrics.is_empty() && own.all(|own| own) {
+        true => Ok(None),
+        false => Ok(noise::stored(key, output)),
+    }
+}
+
+/// The settings with which the candidate's work can be run again: those that are given, or that lie
+/// in the folder of its set.
+fn settings(args: &GateArgs, candidates: &[String]) -> Result<Options, Failure> {
+    let file = match &args.config {
+        Some(file) => file.clone(),
+        None => {
+            let first = records::folders(candidates)?.into_iter().next();
+            let first = first.context("there is no run of the candidate")?;
+            let member = store::read(&first)?.start.member;
+            let dir = if first.is_dir() {
+                first.parent()
+            } else {
+                first.ancestors().nth(2)
+            };
+            let file = member
+                .zip(dir)
+                .map(|(it, dir)| repeats::settings_file(&it.arm, dir));
+            file.filter(|file| file.is_file()).ok_or_else(|| {
+                Failure::Usage(
+                    "--confirm: the settings of the candidate are not beside its runs; give them \
+                     with --config"
+                        .to_owned(),
+                )
+            })?
+        }
+    };
+    Options::default().with_file(Some(&file))
+}
+
+/// As many runs of the candidate's work by this program, which has to be the build that did it.
+fn fresh(
+    args: &GateArgs,
+    settings: Options,
+    candidate: &Runs,
+    repeats: u32,
+    output: Output,
+    mut clock: SystemClock,
+) -> Result<Runs, Failure> {
+    let dir = match &args.output {
+        Some(dir) => dir.clone(),
+        None => {
+            let model = settings.model.as_deref().unwrap_or(EMBEDDED);
+            single::default_folder(model, "fresh", single::started_unix_ms(&mut clock))
+        }
+    };
+    let plan = SetPlan {
+        arms: vec![Arm::only(settings)?],
+        repeats,
+        cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
+        cold: false,
+        unmeasured: Vec::new(),
+        dir: &dir,
+        resume: false,
+    };
+    let ended = repeats::measure(plan, output, clock, &mut |first| {
+        let Build {
+            version,
+            commit,
+            dirty,
+            ..
+        } = first.start.lfmark.clone();
+        match candidate.builds().contains(&(version, commit, dirty)) {
+            true => Ok(()),
+            false => Err(Failure::Usage(
+                "--confirm: this is another build of lfmark than the one that the candidate was \
+                 measured with; run `gate` with that one"
+                    .to_owned(),
+            )),
+        }
+    })?;
+    ended.result()?;
+    records::read(&[dir.to_string_lossy().into_owned()])
+}
+
+/// What is said where fresh runs do not show a regression too.
+pub(crate) fn unconfirmed(
+    first: &[MetricComparison],
+    reasons: &[Reason],
+    fresh: &Verdict,
+    fresh_metrics: &[MetricComparison],
+    more: &str,
+) -> Failure {
+    let mut found: Vec<String> = gate::twice(first, fresh_metrics)
+        .map(|(first, again)| match again {
+            Some(again) => format!("{}, then {}", figure(first), change(again)),
+            None => format!("{}, then not measured", figure(first)),
+        })
+        .collect();
+    found.extend(
+        reasons
+            .iter()
+            .map(|reason| format!("{}, then not", reason.text)),
+    );
+    let why = match fresh {
+        Verdict::Void { why } | Verdict::NotComparable { why } => {
+            format!(" ({}: {why})", fresh.word())
+        }
+        _ => String::new(),
+    };
+    Failure::Inconclusive(format!(
+        "inconclusive: regressed, and not in fresh runs too{why}: {}; {more}, on a machine that \
+         does nothing else",
+        found.join("; ")
+    ))
 }
 
 /// What a message says that depends on what was judged.
@@ -94,14 +270,14 @@ pub(crate) struct Advice<'a> {
 pub(crate) fn decide(
     verdict: &Verdict,
     metrics: &[MetricComparison],
-    reasons: &[String],
+    reasons: &[Reason],
     advice: &Advice,
 ) -> Result<(), Failure> {
     match verdict {
         Verdict::Improved | Verdict::Equivalent | Verdict::ChangedButSmall => Ok(()),
         Verdict::Regressed => {
             let mut found = list(metrics, |it| it.verdict == Verdict::Regressed);
-            found.extend(reasons.iter().cloned());
+            found.extend(reasons.iter().map(|reason| reason.text.clone()));
             Err(Failure::Regressed(format!(
                 "regressed: {}; find out what costs this and change it, or keep it and say why \
                  where it is made",
@@ -139,32 +315,54 @@ pub(crate) fn decide(
 
 /// The metrics that are meant, with change and interval.
 fn list(metrics: &[MetricComparison], meant: impl Fn(&MetricComparison) -> bool) -> Vec<String> {
-    let texts = metrics.iter().filter(|it| meant(it)).map(|it| {
-        let name = words::named(&it.name);
-        let change = words::change(it.change);
-        match it.adjusted {
-            None => format!("{name} {change}"),
-            Some(interval) => format!(
-                "{name} {change} ({} at {} % confidence)",
-                words::interval(Some(interval)),
-                units::significant(100.0 * interval.level, 3)
-            ),
-        }
-    });
-    texts.collect()
+    metrics.iter().filter(|it| meant(it)).map(figure).collect()
+}
+
+fn figure(metric: &MetricComparison) -> String {
+    format!("{} {}", words::named(&metric.name), change(metric))
+}
+
+fn change(metric: &MetricComparison) -> String {
+    let change = words::change(metric.change);
+    match metric.adjusted {
+        None => change,
+        Some(interval) => format!(
+            "{change} ({} at {} % confidence)",
+            words::interval(Some(interval)),
+            units::significant(100.0 * interval.level, 3)
+        ),
+    }
 }
 
 fn to_text(judgement: &Judgement) -> String {
-    let head = format!(
-        "{} runs against {}: {}",
+    let mut lines = vec![format!(
+        "{} runs against {}, {}: {}",
         units::count(judgement.candidate_runs as u64),
         units::count(judgement.baseline_runs as u64),
+        match judgement.design {
+            Design::Independent => "unpaired",
+            Design::Interleaved => "in pairs",
+        },
         judgement.verdict.word()
-    );
-    let metrics = judgement.metrics.iter().map(|metric| {
+    )];
+    rows(judgement, &mut lines);
+    if let Some(fresh) = &judgement.fresh {
+        lines.push(format!("fresh runs: {}", fresh.verdict.word()));
+        rows(fresh, &mut lines);
+    }
+    lines.join("\n")
+}
+
+fn rows(judgement: &Judgement, lines: &mut Vec<String>) {
+    lines.extend(judgement.metrics.iter().map(|metric| {
         let detectable = metric.minimum_detectable;
+        let noise = match judgement.noise.get(&metric.name) {
+            Some(NoiseSource::Limits) => "noise of the limits",
+            Some(NoiseSource::Floor) => "noise floor",
+            Some(NoiseSource::None) | None => "no noise known",
+        };
         format!(
-            "  {:<24} {:>10}  {:>22}  threshold {:>8}  minimum detectable {:>8}  {}",
+            "  {:<24} {:>10}  {:>22}  threshold {:>8} ({noise})  minimum detectable {:>8}  {}",
             words::named(&metric.name),
             words::change(metric.change),
             words::interval(metric.adjusted),
@@ -172,10 +370,13 @@ fn to_text(judgement: &Judgement) -> String {
             detectable.map_or("none".to_owned(), words::percent),
             metric.verdict.word()
         )
-    });
-    let reasons = judgement.reasons.iter().map(|reason| format!("  {reason}"));
-    let lines = std::iter::once(head).chain(metrics).chain(reasons);
-    lines.collect::<Vec<_>>().join("\n")
+    }));
+    lines.extend(
+        judgement
+            .reasons
+            .iter()
+            .map(|reason| format!("  {}", reason.text)),
+    );
 }
 
 fn limits(path: &Path) -> Result<Limits, Failure> {

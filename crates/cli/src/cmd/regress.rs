@@ -1,23 +1,33 @@
 //! `lfmark regress`: two builds of lfmark at the same work, in turn, in fresh processes, and a
-//! verdict on the later one that a script can act on.
+//! verdict on the later one that a script can act on. A regression is one only where a fresh set of
+//! both shows it too.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use metrics::measure::SystemClock;
+use metrics::{
+    comparison::{Comparison, Verdict},
+    gate as judge,
+    measure::SystemClock,
+    sets::Summary,
+};
 use model::load::EMBEDDED;
 
 use super::{
     gate::{self, Advice},
     noise,
-    repeats::{self, Arm, SetPlan},
+    repeats::{self, Arm, Ending, Measured, SetPlan},
     run as single,
 };
 use crate::{
     args::{Output, RegressArgs},
     exit::Failure,
     options::Options,
+    output,
 };
+
+/// Folder of the set that has to confirm a regression, within that of the first one.
+const FRESH: &str = "fresh";
 
 /// Iterations of a process. Fewer than of `run`, because the process is the unit of inference: the
 /// same time gives more of them.
@@ -43,31 +53,66 @@ pub(crate) fn run(
             single::default_folder(model, "regress", single::started_unix_ms(&mut clock))
         }
     };
-    let plan = SetPlan {
-        arms: vec![
-            Arm::new("baseline", Some(args.baseline), settings.clone())?,
-            Arm::new("candidate", args.candidate, settings)?,
-        ],
-        repeats: args.repeats,
-        cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
-        cold: false,
-        unmeasured: Vec::new(),
-        dir: &dir,
-        resume: false,
-    };
     let given = args.noise.as_deref().map(noise::read).transpose()?;
-    let summary = repeats::run_set(plan, given, &args.presentation, output, clock)?;
-    let compared = summary.as_ref().and_then(|it| it.comparisons.first());
-    let compared = compared.context("neither program has left a record")?;
-    if compared.different_programs {
-        return Err(Failure::NotComparable(
-            "these are different programs, and not two builds of lfmark; `lfmark versus` measures \
-             such"
-                .to_owned(),
-        ));
+    let measure = |dir: &Path| -> Result<Measured, Failure> {
+        let plan = SetPlan {
+            arms: vec![
+                Arm::new("baseline", Some(args.baseline.clone()), settings.clone())?,
+                Arm::new("candidate", args.candidate.clone(), settings.clone())?,
+            ],
+            repeats: args.repeats,
+            cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
+            cold: false,
+            unmeasured: Vec::new(),
+            dir,
+            resume: false,
+        };
+        let measured = repeats::run_set(plan, given.clone(), &args.presentation, output, clock)?;
+        Ok(measured.context("neither program has left a record")?)
+    };
+    let first = measure(&dir)?;
+    if !output.json {
+        first.print(output)?;
     }
-    let compared = &compared.comparison;
+    let regressed = matches!(&first.ending, Ending::Complete)
+        && comparison(&first.summary)?.verdict == Verdict::Regressed;
+    let fresh = match regressed {
+        true => {
+            let processes = args.repeats;
+            let text =
+                format!("regressed: {processes} fresh processes of each have to show it too");
+            output::message(output.quiet, &text);
+            Some(measure(&dir.join(FRESH))?)
+        }
+        false => None,
+    };
+    match &fresh {
+        Some(fresh) if output.json => {
+            let mut both = first.json();
+            both[FRESH] = fresh.json();
+            output::print(&both.to_string())?;
+        }
+        Some(fresh) => fresh.print(output)?,
+        None if output.json => first.print(output)?,
+        None => {}
+    }
+    first.ending.result()?;
+    let compared = comparison(&first.summary)?;
     let repeats = args.repeats;
+    if let Some(fresh) = fresh {
+        fresh.ending.result()?;
+        let again = comparison(&fresh.summary)?;
+        if !judge::is_confirmed(&compared.metrics, &again.metrics) {
+            let more = format!("give --repeats {}", repeats.saturating_mul(2));
+            return Err(gate::unconfirmed(
+                &compared.metrics,
+                &[],
+                &again.verdict,
+                &again.metrics,
+                &more,
+            ));
+        }
+    }
     gate::decide(
         &compared.verdict,
         &compared.metrics,
@@ -80,6 +125,20 @@ pub(crate) fn run(
                              --repeats --arm`",
         },
     )
+}
+
+/// The comparison of the two programs.
+fn comparison(summary: &Summary) -> Result<&Comparison, Failure> {
+    let compared = summary.comparisons.first();
+    let compared = compared.context("neither program has left a record")?;
+    match compared.different_programs {
+        true => Err(Failure::NotComparable(
+            "these are different programs, and not two builds of lfmark; `lfmark versus` measures \
+             such"
+                .to_owned(),
+        )),
+        false => Ok(&compared.comparison),
+    }
 }
 
 /// In place of the defaults of `run`.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -101,23 +101,46 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         dir: &dir,
         resume: args.set.resume,
     };
-    run_set(plan, given, &args.presentation, output, clock).map(drop)
+    match run_set(plan, given, &args.presentation, output, clock)? {
+        Some(measured) => {
+            measured.print(output)?;
+            measured.ending.result()
+        }
+        None => Ok(()),
+    }
 }
 
-/// Runs every process of a set, and reports them; gives what was found, or nothing where not one
-/// run has begun its record. Arms are judged with the noise floor that is given, or else with the
-/// stored one.
-///
-/// # Errors
-///
-/// Also for a set that ended early, which has been reported then.
+/// A set that was measured and reported.
+pub(crate) struct Measured {
+    pub(crate) summary: Summary,
+    pub(crate) ending: Ending,
+    noise: Option<Noise>,
+    dir: PathBuf,
+}
+
+impl Measured {
+    pub(crate) fn print(&self, output: Output) -> Result<(), Failure> {
+        output::print(&match output.json {
+            true => self.json().to_string(),
+            false => to_text(&self.summary, self.noise.as_ref(), &self.dir),
+        })
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        to_json(&self.summary, self.noise.as_ref(), &self.dir)
+    }
+}
+
+/// Runs every process of a set, and writes the report of it; gives what was found and how it ended,
+/// or nothing where not one run has begun its record. Arms are judged with the noise floor that is
+/// given, or else with the stored one.
 pub(crate) fn run_set(
     plan: SetPlan,
     given: Option<Noise>,
     presentation: &Presentation,
     output: Output,
     clock: SystemClock,
-) -> Result<Option<Summary>, Failure> {
+) -> Result<Option<Measured>, Failure> {
     let (dir, cold) = (plan.dir, plan.cold);
     let ending = measure(plan, output, clock, &mut |first| match &given {
         Some(noise) => noise
@@ -142,11 +165,16 @@ pub(crate) fn run_set(
             noise::write(&floor, &dir.join(FILE_NAME))?;
         }
     }
-    let summary = report(dir, dir, None, presentation, output)?;
-    ending.result().map(|()| Some(summary))
+    let (summary, noise) = written(dir, dir, None, presentation, output)?;
+    Ok(Some(Measured {
+        summary,
+        ending,
+        noise,
+        dir: dir.to_owned(),
+    }))
 }
 
-/// Makes the report of the set in `dir` from the records of its runs, writes it to `to`, and gives
+/// Makes the report of the set in `dir` from the records of its runs, writes it to `to`, and prints
 /// what it shows.
 pub(crate) fn report(
     dir: &Path,
@@ -154,7 +182,22 @@ pub(crate) fn report(
     rules: Option<&Thresholds>,
     presentation: &Presentation,
     output: Output,
-) -> Result<Summary, Failure> {
+) -> Result<(), Failure> {
+    let (summary, noise) = written(dir, to, rules, presentation, output)?;
+    output::print(&match output.json {
+        true => to_json(&summary, noise.as_ref(), to).to_string(),
+        false => to_text(&summary, noise.as_ref(), to),
+    })
+}
+
+/// Writes that report, and gives what it shows, with the noise floor that it was made with.
+fn written(
+    dir: &Path,
+    to: &Path,
+    rules: Option<&Thresholds>,
+    presentation: &Presentation,
+    output: Output,
+) -> Result<(Summary, Option<Noise>), Failure> {
     presentation.check_set()?;
     let mut set = sets::read(dir)?;
     if let Some(thresholds) = rules {
@@ -168,11 +211,7 @@ pub(crate) fn report(
     for notice in &summary.notices {
         output::message(output.quiet, &format!("note: {notice}"));
     }
-    output::print(&match output.json {
-        true => to_json(&summary, noise.as_ref(), to).to_string(),
-        false => to_text(&summary, noise.as_ref(), to),
-    })?;
-    Ok(summary)
+    Ok((summary, noise))
 }
 
 /// The set in a folder, or `None` where not one run has begun its record.
@@ -617,13 +656,19 @@ fn set_name(dir: &Path) -> String {
 ///
 /// A process of a set ends in order when the other end of its stdin is closed. So it does when
 /// only this program is told to stop, and when this program dies.
+#[derive(Clone)]
 struct Stop {
     asked: Arc<AtomicBool>,
     held: Arc<Mutex<Option<ChildStdin>>>,
 }
 
 impl Stop {
+    /// The same one every time: a program has one handler.
     fn on_ctrl_c() -> anyhow::Result<Self> {
+        static ONLY: OnceLock<Stop> = OnceLock::new();
+        if let Some(stop) = ONLY.get() {
+            return Ok(stop.clone());
+        }
         let stop = Self {
             asked: Arc::default(),
             held: Arc::default(),
@@ -634,7 +679,7 @@ impl Stop {
             held.lock().unwrap_or_else(PoisonError::into_inner).take();
         })
         .context("cannot handle Ctrl-C")?;
-        Ok(stop)
+        Ok(ONLY.get_or_init(|| stop).clone())
     }
 
     fn asked(&self) -> bool {

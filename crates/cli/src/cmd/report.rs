@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ReportArgs, output: Output) -> Result<(), Failure> {
     }
     if sets::is_set(&args.run) {
         let rules = args.rules.as_ref();
-        return repeats::report(&args.run, to, rules, &args.presentation, output).map(drop);
+        return repeats::report(&args.run, to, rules, &args.presentation, output);
     }
     let record = store::read(&args.run)?;
     let folder = match args.run.is_dir() {

@@ -121,9 +121,7 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     succeed(&mut timed)?;
     match output.json {
         // Its report is made from the records, so it can be made once more.
-        true => {
-            super::repeats::report(&runs, &runs, None, &Presentation::default(), output).map(drop)
-        }
+        true => super::repeats::report(&runs, &runs, None, &Presentation::default(), output),
         false => Ok(()),
     }
 }

@@ -16,14 +16,21 @@ const REGRESS: &str = "regress --baseline ./program --candidate ./program --repe
                        --cool-down-limit 0 -o out";
 
 /// Stands for a build of lfmark: `run --config FILE --output DIR --member JSON`.
-const PROGRAM: &str =
-    "#!/bin/sh\nmkdir \"$5\" && cp \"records/$(basename \"$5\")/record.jsonl\" \"$5\"\n";
+const PROGRAM: &str = "#!/bin/sh\nset=\"$(basename \"$(dirname \"$5\")\")\"\nmkdir \"$5\" && \
+                       cp \"records/$set/$(basename \"$5\")/record.jsonl\" \"$5\"\n";
 
-/// A folder with that program, and the records that it hands out.
+/// A folder with that program, and the records that it hands out: the same to the fresh set that
+/// has to confirm a regression.
 fn folder(candidate: &Truth, of_candidate: fn(&mut Start)) -> Folder {
     let folder = Folder::with("program", PROGRAM);
     let executable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(folder.path("program"), executable).unwrap();
+    records(&folder, "out", candidate, of_candidate);
+    records(&folder, "fresh", candidate, of_candidate);
+    folder
+}
+
+fn records(folder: &Folder, set: &str, candidate: &Truth, of_candidate: fn(&mut Start)) {
     let mut number = 0;
     for repeat in 1..=REPEATS {
         let mut order = ["baseline", "candidate"];
@@ -35,7 +42,7 @@ fn folder(candidate: &Truth, of_candidate: fn(&mut Start)) -> Folder {
             let name = format!("{number:02}-{arm}");
             let mut start = engine::start(&name, 30);
             start.member = Some(Member {
-                set: "out".to_owned(),
+                set: set.to_owned(),
                 arm: arm.to_owned(),
                 number,
                 repeat,
@@ -49,11 +56,10 @@ fn folder(candidate: &Truth, of_candidate: fn(&mut Start)) -> Folder {
                 truth = *candidate;
                 of_candidate(&mut start);
             }
-            let dir = folder.path("records").join(&name);
+            let dir = folder.path("records").join(set).join(&name);
             engine::record(&truth, &start, number.into(), &dir).unwrap();
         }
     }
-    folder
 }
 
 /// Processes that differ by 0.2 %.
@@ -126,6 +132,26 @@ fn the_exit_code_is_the_verdict() {
 }
 
 #[test]
+fn a_regression_that_a_fresh_set_does_not_show_is_inconclusive() {
+    let folder = folder(&slower(0.1), |_| {});
+    fs::remove_dir_all(folder.path("records/fresh")).unwrap();
+    records(&folder, "fresh", &steady(), |_| {});
+    let finished = folder.lfmark(REGRESS);
+    let needles = [
+        "5 fresh processes of each have to show it too",
+        "error: inconclusive: regressed, and not in fresh runs too: step time +",
+        "confidence), then ",
+        "; give --repeats 10, on a machine that does nothing else",
+    ];
+    check_failed("unconfirmed", &finished, 4, &needles);
+    let fresh = folder.read("out/fresh/report.md");
+    assert!(
+        fresh.contains("candidate against baseline: equivalent"),
+        "{fresh}"
+    );
+}
+
+#[test]
 fn json_is_one_object_whatever_the_exit_code() {
     let folder = folder(&slower(0.1), |_| {});
     let finished = folder.lfmark(&format!("{REGRESS} --json"));
@@ -133,6 +159,7 @@ fn json_is_one_object_whatever_the_exit_code() {
     let json: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
     let comparison = &json["summary"]["comparisons"][0]["comparison"];
     assert_eq!(comparison["verdict"]["kind"], "regressed");
+    assert_eq!(json["fresh"]["set"], "out/fresh");
 }
 
 #[test]

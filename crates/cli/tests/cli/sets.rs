@@ -392,7 +392,31 @@ fn a_noise_floor_is_measured_stored_and_used() {
     assert_eq!(json["summary"]["has_floor"], true, "{json}");
     let report = folder.read("out/report.md");
     assert!(report.contains("by this machine's noise floor"), "{report}");
+    // The gate looks it up too.
+    let gate = "gate --baseline floor/01-run --candidate floor/02-run";
+    let judged = folder.lfmark(gate);
+    check_failed("gate", &judged, 4, &["inconclusive"]);
+    assert!(judged.stdout.contains("(noise floor)"), "{judged:?}");
+    folder.write(
+        "other.json",
+        text.replacen("\"device\": \"cpu\"", "\"device\": \"gpu\"", 1),
+    );
+    let other = folder.lfmark(&format!("{gate} --noise other.json"));
+    check_failed(
+        "other",
+        &other,
+        2,
+        &["--noise: the noise floor is of another", "device"],
+    );
     fs::remove_file(stored).unwrap();
+    let without = folder.lfmark(gate);
+    assert!(without.stdout.contains("(no noise known)"), "{without:?}");
+    check_failed(
+        "without",
+        &without,
+        4,
+        &["note: no noise floor of this machine"],
+    );
     assert_eq!(folder.lfmark("report out --json").json(), json);
 
     // Without the stored one, and with the same named.
@@ -401,6 +425,51 @@ fn a_noise_floor_is_measured_stored_and_used() {
         .lfmark(&format!("{arms} --noise floor/{FILE_NAME} --json"))
         .json();
     assert_eq!(json["summary"]["has_floor"], true, "{json}");
+}
+
+#[test]
+fn the_gate_runs_the_work_again_to_confirm_a_regression() {
+    let folder = Folder::new();
+    folder.ok(&format!("run --repeats 2 --seed 1 {QUICK}"));
+    fs::rename(folder.path("out"), folder.path("runs")).unwrap();
+    folder.write("limits.toml", "[peak_memory]\nhard = 1\n");
+    let gate = "gate --baseline runs --cool-down-limit 0 --limits limits.toml --confirm";
+    // More memory than the limit allows, every time.
+    let red = folder.lfmark(&format!("{gate} --candidate runs -o again"));
+    let needles = [
+        "2 fresh runs of the candidate",
+        "error: regressed: peak_memory of",
+    ];
+    check_failed("red", &red, 3, &needles);
+    assert!(red.stdout.contains("fresh runs: regressed"), "{red:?}");
+    assert!(folder.exists("again/01-run/record.jsonl"));
+
+    // Only in the record that is judged.
+    folder.write("limits.toml", "[peak_memory]\nhard = 1000000000000\n");
+    let record = folder.read("runs/01-run/record.jsonl");
+    let more = record.replace("\"peak_bytes\":", "\"peak_bytes\":900000");
+    folder.write("runs/01-run/record.jsonl", &more);
+    let once = folder.lfmark(&format!("{gate} --candidate runs/01-run -o once"));
+    let needles = [
+        "regressed, and not in fresh runs too: peak_memory of",
+        ", then not",
+    ];
+    check_failed("once", &once, 4, &needles);
+
+    // Settings that are not there, and another build.
+    let from = "\"version\":\"";
+    let other = more.replacen(from, "\"version\":\"0.0.0-", 1);
+    fs::create_dir(folder.path("alone")).unwrap();
+    folder.write("alone/record.jsonl", other);
+    let gate = format!("{gate} --candidate alone");
+    check_failed(
+        "settings",
+        &folder.lfmark(&gate),
+        2,
+        &["--confirm: the settings", "--config"],
+    );
+    let build = folder.lfmark(&format!("{gate} --config runs/arms/run.toml -o build"));
+    check_failed("build", &build, 2, &["--confirm: this is another build"]);
 }
 
 #[test]
