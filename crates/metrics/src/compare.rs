@@ -5,7 +5,7 @@
 //! [`crate::comparison`], on unpaired runs. Of a run only what is compared is kept, so that
 //! thousands of them fit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
@@ -340,6 +340,12 @@ impl Runs {
 
     pub fn len(&self) -> usize {
         self.runs.len()
+    }
+
+    /// The commits that runs measure.
+    pub fn commits(&self) -> BTreeSet<&str> {
+        let commits = self.runs.iter().map(|run| run.commit.as_deref());
+        commits.filter_map(Result::ok).collect()
     }
 
     /// The names of the runs, in their order.

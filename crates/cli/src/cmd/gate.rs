@@ -173,7 +173,10 @@ fn to_text(judgement: &Judgement) -> String {
             metric.verdict.word()
         )
     });
-    let reasons = judgement.reasons.iter().map(|reason| format!("  {reason}"));
+    let reasons = judgement
+        .reasons
+        .iter()
+        .map(|it| format!("  {}", report::visible(it, false)));
     let lines = std::iter::once(head).chain(metrics).chain(reasons);
     lines.collect::<Vec<_>>().join("\n")
 }
