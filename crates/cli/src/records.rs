@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use metrics::{compare::Runs, store};
 use walkdir::WalkDir;
 
@@ -130,7 +130,14 @@ fn within(root: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
     }
     let mut found = Vec::new();
     for entry in WalkDir::new(root).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(root).display().to_string();
+            // Its own message has the path and the cause once more.
+            let cause = error
+                .into_io_error()
+                .map_or(anyhow!("a circle of links"), Into::into);
+            cause.context(format!("cannot read {path}"))
+        })?;
         if entry.file_name() == store::FILE_NAME
             && let Some(folder) = entry.path().parent()
         {

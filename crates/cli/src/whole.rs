@@ -1,24 +1,36 @@
 //! Files that are whole at any moment, whoever else writes and wherever a process is killed.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::Write,
     path::Path,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// Waits until no other process holds this folder, and holds it until the lock is dropped or the
 /// process ends, however it does. A file system without locks is no reason to stop.
 pub(crate) fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
-    let cannot = || format!("cannot lock {}", dir.display());
-    // A folder can be locked as it is where it can be opened; that leaves nothing behind.
-    let folder = File::open(dir).with_context(cannot)?;
-    match folder.lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(anyhow::Error::from(error).context(cannot())),
+    let folder = open(dir)?;
+    Ok(folder.lock().is_ok().then_some(folder))
+}
+
+/// As [`lock`], but where another process holds the folder it is an error at once: what that one
+/// does may take hours.
+pub(crate) fn claim(dir: &Path) -> anyhow::Result<Option<File>> {
+    let folder = open(dir)?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => bail!(
+            "another process is writing to {}; choose another output folder",
+            dir.display()
+        ),
+        locked => Ok(locked.is_ok().then_some(folder)),
     }
+}
+
+/// A folder can be locked itself, which leaves no file behind.
+fn open(dir: &Path) -> anyhow::Result<File> {
+    File::open(dir).with_context(|| format!("cannot open {}", dir.display()))
 }
 
 /// Puts a file in the place of the one that is there, which stays until the new one is whole.

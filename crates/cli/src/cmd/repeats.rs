@@ -37,7 +37,7 @@ use crate::{
     args::{Output, Presentation, RunArgs},
     exit::Failure,
     options::{Options, Thresholds},
-    output, settle,
+    output, settle, whole,
 };
 
 /// Name of the only arm, where none is named.
@@ -330,6 +330,9 @@ pub(crate) fn measure(
     clock: SystemClock,
     check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
+    prepare(plan.dir)?;
+    let _claim = whole::claim(plan.dir)?;
+    // Another one may have been faster.
     prepare(plan.dir)?;
     let mut configs = Vec::new();
     for arm in &plan.arms {

@@ -36,7 +36,7 @@ use crate::{
     exit::Failure,
     loading,
     options::{DeviceName, Options},
-    output,
+    output, whole,
 };
 
 /// Generated training data, and exported work, within the sweep's folder.
@@ -117,10 +117,13 @@ pub(crate) fn run(args: SweepArgs, output: Output, mut clock: SystemClock) -> Re
                 programs: Vec::new(),
                 points: points(args.axes)?,
             };
+            repeats::prepare(&dir)?;
+            let _claim = whole::claim(&dir)?;
             prepare(plan, options, &args.arms, &dir, output)?;
             dir
         }
     };
+    let _claim = whole::claim(&dir)?;
     let ending = measure(&dir, output, clock)?;
     report(&dir, &dir, &args.presentation, output)?;
     ending.result()
