@@ -2,8 +2,8 @@
 //!
 //! The runs of one machine and program at the same work are a series, those of one commit a point
 //! of it: the geometric mean, with its interval where there are several processes. A level that
-//! changed is looked for among the points by ranks, so that a commit that was measured in a bad
-//! hour moves nothing. Runs that [`crate::compare`] would not rank are in no series.
+//! changed is looked for among the points, of which one that was measured in a bad hour moves
+//! nothing. Runs that [`crate::compare`] would not rank are in no series.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::random::Generator;
 use crate::record::Start;
 use crate::rules::ComparisonRules;
 use crate::sets::MetricKind;
-use crate::stats::rank::{level_shift, level_shift_p};
+use crate::stats::level::{level_shift, level_shift_p};
 use crate::{stats, steadiness};
 
 /// The fewest commits on a level: what two of them have in common may be chance.
@@ -446,14 +446,15 @@ struct Split {
     p: f64,
 }
 
-/// Splits values at the place that ranks speak for most, while they do so at this level, and then
-/// either side (binary segmentation: Scott and Knott 1974, doi:10.2307/2529204).
+/// Splits logarithms of values at the clearest change of level, while it is one at this level, and
+/// then either side (binary segmentation: Scott and Knott 1974, doi:10.2307/2529204).
 fn splits(means: &[f64], level: f64) -> Vec<Split> {
+    let logs: Vec<f64> = means.iter().map(|mean| mean.ln()).collect();
     let mut random = Generator::new(SEED);
     let mut found: Vec<(usize, f64)> = Vec::new();
-    let mut open = vec![(0, means.len())];
+    let mut open = vec![(0, logs.len())];
     while let Some((begin, end)) = open.pop() {
-        let values = &means[begin..end];
+        let values = &logs[begin..end];
         let Some(p) = level_shift_p(values, FEWEST_COMMITS, &mut random) else {
             continue;
         };
@@ -468,13 +469,13 @@ fn splits(means: &[f64], level: f64) -> Vec<Split> {
     // The first splits were made while later changes disturbed them: each is placed once more
     // between its neighbours.
     for number in 0..found.len() {
-        let (begin, end) = neighbours(&found, number, means.len());
-        found[number].0 = begin + placed(&means[begin..end], found[number].0 - begin).at;
+        let (begin, end) = neighbours(&found, number, logs.len());
+        found[number].0 = begin + placed(&logs[begin..end], found[number].0 - begin).at;
     }
     let split = |number: usize| {
         let (at, p) = found[number];
-        let (begin, end) = neighbours(&found, number, means.len());
-        let placed = placed(&means[begin..end], at - begin);
+        let (begin, end) = neighbours(&found, number, logs.len());
+        let placed = placed(&logs[begin..end], at - begin);
         let within = [placed.within.0, placed.within.1, at - begin];
         let (first, last) = (within.iter().min(), within.iter().max());
         let place = |of: Option<&usize>| of.map_or(at, |of| begin + of);
@@ -495,12 +496,11 @@ struct Placed {
 
 /// The split with the smallest squares of logarithms around the medians of both sides, and the
 /// splits whose squares are not above it by more than 7.35 variances, which hold the change with
-/// 95 % (Hansen 2000, doi:10.1111/1468-0262.00124, section 3). A distance counts as five robust
+/// 95 % (Hansen 2000, doi:10.1111/1468-0262.00124, section 3). A distance counts as eight robust
 /// standard deviations at most, so that a stray value speaks for no side.
-fn placed(means: &[f64], near: usize) -> Placed {
+fn placed(logs: &[f64], near: usize) -> Placed {
     /// `-2 ln(1 - sqrt(0.95))`.
     const LARGEST_RATIO: f64 = 7.352;
-    let logs: Vec<f64> = means.iter().map(|mean| mean.ln()).collect();
     let (before, after) = logs.split_at(near);
     let none = Placed {
         at: near,
@@ -511,7 +511,7 @@ fn placed(means: &[f64], near: usize) -> Placed {
     };
     let rests = before.iter().map(|x| x - low);
     let rests: Vec<f64> = rests.chain(after.iter().map(|x| x - high)).collect();
-    let farthest = steadiness::robust_sd(&rests).map_or(0.0, |sd| 5.0 * sd);
+    let farthest = steadiness::robust_sd(&rests).map_or(0.0, |sd| 8.0 * sd);
     let square = |rest: f64| match farthest > 0.0 {
         true => rest.abs().min(farthest).powi(2),
         false => rest * rest,
@@ -522,15 +522,15 @@ fn placed(means: &[f64], near: usize) -> Placed {
         Some(sum.max(0.0))
     });
     // Of the split behind each value.
-    let squares: Vec<(usize, f64)> = (1..means.len()).zip(squares).collect();
-    let last = means.len().saturating_sub(FEWEST_COMMITS);
+    let squares: Vec<(usize, f64)> = (1..logs.len()).zip(squares).collect();
+    let last = logs.len().saturating_sub(FEWEST_COMMITS);
     let allowed = squares
         .iter()
         .filter(|it| (FEWEST_COMMITS..=last).contains(&it.0));
     let Some(&(at, least)) = allowed.min_by(|a, b| a.1.total_cmp(&b.1)) else {
         return none;
     };
-    let variance = least / (means.len() - 2) as f64;
+    let variance = least / (logs.len() - 2) as f64;
     // Sums of logarithms are exact up to rounding only.
     let most = least + LARGEST_RATIO * variance + 1e-12 * all_after;
     let mut within = squares.iter().filter(|it| it.1 <= most).map(|it| it.0);

@@ -184,7 +184,11 @@ fn series_with(summary: &Summary, metric: MetricKind) -> impl Iterator<Item = (&
 
 /// A commit by what tells it from others.
 fn short(id: &str) -> String {
-    visible(&id.chars().take(SHORT).collect::<String>(), false)
+    shorter(id, SHORT)
+}
+
+fn shorter(id: &str, characters: usize) -> String {
+    visible(&id.chars().take(characters).collect::<String>(), false)
 }
 
 fn short_range(series: &Series, change: &Change) -> String {
@@ -213,7 +217,7 @@ fn plot(series: &Series, trend: &Trend) -> charts::Trend {
     charts::Trend {
         heading: format!("{}: {}", capital(name(trend.metric)), series.name),
         y_name: y_name.to_owned(),
-        commits: series.commits.iter().map(|it| short(&it.id)).collect(),
+        commits: series.commits.iter().map(|it| shorter(&it.id, 7)).collect(),
         points: points.collect(),
         levels: levels
             .map(|it| (it.first, it.last, it.commits.geometric_mean / scale))

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use crate::random::Generator;
-
 /// Largest number of samples a side for which [`mann_whitney`] counts every arrangement.
 const EXACT_SIDE: usize = 20;
 
@@ -157,71 +155,6 @@ pub fn pettitt(samples: &[f64], side: usize) -> Option<Split> {
     best
 }
 
-/// The first sample of the new level, where the level changed once.
-///
-/// Of all splits that leave `side` samples or more on each side, the one whose rank sum before it
-/// lies farthest from its expectation, in standard deviations. Unlike [`pettitt`]'s, a change near
-/// either end is found as easily as one in the middle. `None` for fewer than two sides, for equal
-/// samples, and where one is not finite.
-pub fn level_shift(samples: &[f64], side: usize) -> Option<usize> {
-    farthest(&centred(&ranks(samples)?), side).map(|it| it.0)
-}
-
-/// How often a change of level as clear as the samples' is seen where there is none: the share of
-/// random orders of the samples with a split at least as far, as in [`level_shift`].
-///
-/// Orders are drawn until 20 of them are as far, 1,999 at most (Besag and Clifford 1991,
-/// doi:10.1093/biomet/78.2.301). Exact where one order is as likely as any other. `None` as for
-/// [`level_shift`].
-pub fn level_shift_p(samples: &[f64], side: usize, random: &mut Generator) -> Option<f64> {
-    const ENOUGH: u32 = 20;
-    const ORDERS: u32 = 1_999;
-    let mut scores = centred(&ranks(samples)?);
-    let (_, found) = farthest(&scores, side)?;
-    let mut as_far = 0;
-    for order in 1..=ORDERS {
-        for last in (1..scores.len()).rev() {
-            scores.swap(last, random.below(last + 1));
-        }
-        let (_, between) = farthest(&scores, side)?;
-        as_far += u32::from(between >= found * (1.0 - 1e-9));
-        if as_far == ENOUGH {
-            return Some(f64::from(ENOUGH) / f64::from(order));
-        }
-    }
-    Some(f64::from(as_far + 1) / f64::from(ORDERS + 1))
-}
-
-fn centred(ranks: &[f64]) -> Vec<f64> {
-    let mean = (ranks.len() as f64 + 1.0) / 2.0;
-    ranks.iter().map(|rank| rank - mean).collect()
-}
-
-/// Of every split, the squares of centred scores that the means of its sides explain.
-fn squares_between(scores: &[f64]) -> impl Iterator<Item = f64> {
-    let n = scores.len() as f64;
-    let mut sum = 0.0;
-    let before = scores.iter().take(scores.len().saturating_sub(1));
-    before.zip(1..).map(move |(score, count)| {
-        sum += score;
-        let count = f64::from(count);
-        sum * sum * n / (count * (n - count))
-    })
-}
-
-/// The split that explains most, with at least `side` scores on each side.
-fn farthest(scores: &[f64], side: usize) -> Option<(usize, f64)> {
-    let side = side.max(1);
-    let last = scores.len().checked_sub(side)?;
-    let splits = (1..).zip(squares_between(scores));
-    let splits = splits.filter(|(at, _)| (side..=last).contains(at));
-    let best = splits.fold(None, |best: Option<(usize, f64)>, split| match best {
-        Some(best) if best.1 >= split.1 => Some(best),
-        _ => Some(split),
-    });
-    best.filter(|(_, between)| *between > 0.0)
-}
-
 /// Two-sided p of a standard normal deviate.
 pub(crate) fn two_sided(z: f64) -> f64 {
     2.0 * Normal::standard().sf(z.abs())
@@ -295,32 +228,6 @@ mod tests {
         let p = 2.0 * (-6.0 * 144.0 / (343.0 + 49.0_f64)).exp();
         assert_near(pettitt(&samples, 1).unwrap().p(7, 1.0), p, 1e-12, "p");
         assert_eq!(pettitt(&samples, 4), None);
-    }
-
-    #[test]
-    fn a_change_of_level_is_located_near_an_end_too() {
-        let check = |samples: &[f64], expected| {
-            assert_eq!(level_shift(samples, 3), expected, "{samples:?}");
-        };
-        let apart = [3., 2., 6., 1., 5., 7., 4., 19., 18., 20.];
-        check(&apart, Some(7));
-        check(&[1., 1., 1., 1., 1., 2., 2., 2.], Some(5));
-        check(&[1.0; 9], None);
-        check(&[1.0, 2.0, 3.0, 4.0, 5.0], None);
-        check(&[1.0, f64::NAN, 2.0, 3.0, 4.0, 5.0], None);
-    }
-
-    #[test]
-    fn orders_at_least_as_far_are_counted() {
-        let p =
-            |samples: &[f64], seed| level_shift_p(samples, 3, &mut Generator::new(seed)).unwrap();
-        // Of the 120 orders of three lower values among ten, two are as far: they come first or
-        // last. The mean of 40 estimates is 20 / 19 of that, with a standard error of 3.5 %.
-        let apart = [9., 9., 9., 9., 9., 9., 9., 1., 1., 1.];
-        let mean = (0..40).map(|seed| p(&apart, seed)).sum::<f64>() / 40.0;
-        assert!((mean / (2.0 / 114.0) - 1.0).abs() < 0.14, "{mean}");
-        assert!(p(&[3., 9., 1., 7., 5., 2., 8., 4., 6., 10.], 1) > 0.2);
-        assert_eq!(level_shift_p(&[1.0; 9], 3, &mut Generator::new(1)), None);
     }
 
     #[test]
