@@ -19,7 +19,7 @@ use crate::random::Generator;
 use crate::record::Start;
 use crate::rules::ComparisonRules;
 use crate::sets::MetricKind;
-use crate::stats::level::{level_shift, level_shift_p};
+use crate::stats::level::{level_shift, level_shift_p, without_strays};
 use crate::{stats, steadiness};
 
 /// The fewest commits on a level: what two of them have in common may be chance.
@@ -290,7 +290,8 @@ struct Collected<'a> {
 fn series_names(found: &[Collected], fields: &[Difference]) -> Vec<String> {
     /// A longer value tells a reader nothing.
     const LONGEST_VALUE: usize = 24;
-    let mut parts: Vec<Box<dyn Fn(&Collected) -> String + '_>> = vec![
+    type Part<'a> = Box<dyn Fn(&Collected) -> String + 'a>;
+    let mut parts: Vec<Part> = vec![
         Box::new(|it| compare::machine_name(it.origin)),
         Box::new(|it| compare::memory_size(it.origin)),
         Box::new(|it| it.origin.start.config.device.clone()),
@@ -398,7 +399,7 @@ fn changes(
         Some(Level {
             first: *places.get(range.start)?,
             last: *places.get(range.end.checked_sub(1)?)?,
-            commits: estimate(&means[range], rules)?,
+            commits: estimate(&of_level(&means[range]), rules)?,
         })
     });
     let changes = splits.iter().enumerate().map(|(number, split)| {
@@ -407,8 +408,8 @@ fn changes(
             name: String::new(),
             better: Better::Lower,
             practical: None,
-            baseline: alone(before),
-            candidate: alone(after),
+            baseline: alone(&of_level(before)),
+            candidate: alone(&of_level(after)),
         };
         let circumstances = Circumstances::default();
         let judged =
@@ -434,6 +435,15 @@ fn changes(
         }
     });
     (levels.collect(), changes.collect())
+}
+
+/// The values of a level, with that of their neighbours in the place of strays.
+fn of_level(means: &[f64]) -> Vec<f64> {
+    let logs: Vec<f64> = means.iter().map(|mean| mean.ln()).collect();
+    match without_strays(&logs) {
+        Some(cleaned) => cleaned.iter().map(|log| log.exp()).collect(),
+        None => means.to_vec(),
+    }
 }
 
 /// Where the level of values changed.

@@ -212,6 +212,10 @@ fn changes_either_way_are_found_and_one_bad_commit_is_none() {
     // Not every commit has every value.
     points[3] = None;
     let found = changes_of(&points, 0.05 / 8.0);
+    // Neither of the bad commits has a part in a level.
+    for (it, ratio) in found.iter().zip([1.1_f64, 0.905 / 1.1]) {
+        assert!((it.change + 1.0 - ratio).abs() < 0.015, "{it:?}");
+    }
     let found: Vec<_> = found.iter().map(|it| (it.likeliest, it.verdict)).collect();
     let expected = [(20, Direction::Regressed), (35, Direction::Improved)];
     assert_eq!(found, expected);

@@ -73,7 +73,7 @@ fn farthest(samples: &[f64], side: usize) -> Option<(usize, f64)> {
 /// than five standard deviations (the identifier of Hampel in moving windows: Davies and Gather
 /// 1993, doi:10.1080/01621459.1993.10476339). The deviation is that of neighbours' differences, by
 /// their median, so that a change of level hardly adds to it. `None` where a sample is not finite.
-fn without_strays(samples: &[f64]) -> Option<Vec<f64>> {
+pub(crate) fn without_strays(samples: &[f64]) -> Option<Vec<f64>> {
     /// Standard deviation of a sample in medians of absolute differences of two.
     const OF_DIFFERENCES: f64 = 1.482_602_218_505_602 * std::f64::consts::FRAC_1_SQRT_2;
     if samples.iter().any(|x| !x.is_finite()) {
