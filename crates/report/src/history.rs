@@ -211,7 +211,11 @@ fn plot(series: &Series, trend: &Trend) -> charts::Trend {
     let points = trend.points.iter().enumerate().filter_map(|(at, point)| {
         let point = point.as_ref()?;
         let interval = point.interval.map(|it| (it.0 / scale, it.1 / scale));
-        Some((at, point.geometric_mean / scale, interval))
+        Some(charts::Dot {
+            x: at as f64,
+            y: point.geometric_mean / scale,
+            interval,
+        })
     });
     let levels = trend.levels.iter();
     charts::Trend {

@@ -110,7 +110,7 @@ fn records_on_a_branch_become_a_page_that_repeats() {
     let range = format!("{}..{}", &ids[13][..10], &ids[14][..10]);
     for needle in [
         "series   Apple M4: 24 runs of 24 commits",
-        &format!("Apple M4: step time regressed +2"),
+        "Apple M4: step time regressed +2",
         &range,
         "apart    2 runs: its commit is not in the repository",
     ] {

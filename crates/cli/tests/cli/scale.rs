@@ -70,6 +70,7 @@ fn memory_does_not_grow_with_the_samples_of_many_records() {
 /// Takes minutes: `cargo test --release -p lfmark --test cli -- --ignored --nocapture ten_thousand`.
 #[test]
 #[ignore = "takes minutes"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 fn ten_thousand_records_are_compared_in_less_than_300_mb() {
     let folder = Folder::new();
     records(&folder.path("runs"), 9_900, 30);

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::{
-    BLUE, ChartError, LEGEND_ROW, QUIET, SHADE, VERMILION, card, dot_radius, heading, legend,
+    BLUE, ChartError, Dot, LEGEND_ROW, QUIET, SHADE, VERMILION, card, dot_radius, heading, legend,
     legend_height, panel, thin_points,
 };
 use crate::markdown;
@@ -16,8 +16,8 @@ pub(crate) struct Trend {
     pub y_name: String,
     /// Names of the commits, in their order; places below count them from 0.
     pub commits: Vec<String>,
-    /// Place, value, and its interval.
-    pub points: Vec<(usize, f64, Option<(f64, f64)>)>,
+    /// By the place of their commit.
+    pub points: Vec<Dot>,
     /// First and last place of a level, and its value.
     pub levels: Vec<(usize, usize, f64)>,
     /// The last place that is on the old level, and the first that is on the new.
@@ -53,9 +53,9 @@ pub(crate) fn trends(words: &str, plots: &[Trend]) -> Result<String, ChartError>
 }
 
 fn draw(area: &super::Area<'_>, extra: i32, plot: &Trend) -> Result<(), ChartError> {
-    let points = plot.points.iter().filter(|point| point.1.is_finite());
-    let points: Vec<_> = points.copied().collect();
-    let values = || points.iter().map(|point| point.1);
+    let points = plot.points.iter().filter(|point| point.y.is_finite());
+    let points: Vec<Dot> = points.copied().collect();
+    let values = || points.iter().map(|point| point.y);
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(f64::NEG_INFINITY, f64::max);
     let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
@@ -79,14 +79,15 @@ fn draw(area: &super::Area<'_>, extra: i32, plot: &Trend) -> Result<(), ChartErr
         Rectangle::new(corners, SHADE.filled())
     }))?;
     if points.len() <= MOST_WHISKERS {
-        let whiskers = points.iter().filter_map(|&(at, _, interval)| {
-            let (low, high) = interval.filter(|it| it.0.is_finite() && it.1.is_finite())?;
-            let ends = [low, high].map(|end| (at as f64, end.clamp(y.start, y.end)));
+        let whiskers = points.iter().filter_map(|point| {
+            let finite = |it: &(f64, f64)| it.0.is_finite() && it.1.is_finite();
+            let (low, high) = point.interval.filter(finite)?;
+            let ends = [low, high].map(|end| (point.x, end.clamp(y.start, y.end)));
             Some(PathElement::new(ends, QUIET.stroke_width(2)))
         });
         drawn.draw_series(whiskers)?;
     }
-    let shown: Vec<_> = points.iter().map(|it| (it.0 as f64, it.1)).collect();
+    let shown: Vec<_> = points.iter().map(|it| (it.x, it.y)).collect();
     let dot = dot_radius(shown.len());
     let shown = thin_points(shown).into_iter();
     drawn.draw_series(shown.map(|point| Circle::new(point, dot, BLUE.mix(0.6).filled())))?;
@@ -101,6 +102,14 @@ fn draw(area: &super::Area<'_>, extra: i32, plot: &Trend) -> Result<(), ChartErr
 mod tests {
     use super::*;
 
+    fn dot(place: u32, y: f64) -> Dot {
+        Dot {
+            x: place.into(),
+            y,
+            interval: Some((f64::NAN, f64::INFINITY)),
+        }
+    }
+
     #[test]
     fn degenerate_trends_can_be_drawn_and_foreign_names_stay_text() {
         trends("words", &[]).unwrap();
@@ -108,10 +117,7 @@ mod tests {
             heading: "</text><script>".to_owned(),
             y_name: "ms".to_owned(),
             commits: vec!["</text><script>\n".to_owned(), "b".to_owned()],
-            points: vec![
-                (0, f64::NAN, None),
-                (1, 3.0, Some((f64::NAN, f64::INFINITY))),
-            ],
+            points: vec![dot(0, f64::NAN), dot(1, 3.0)],
             levels: vec![(0, 1, 3.0)],
             changes: vec![(0, 1)],
         };
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_long_history_stays_small() {
-        let points = (0..10_000).map(|at| (at, 1e7 + (at * 7_919 % 1_003) as f64, None));
+        let points = (0..10_000).map(|at| dot(at, 1e7 + f64::from(at * 7_919 % 1_003)));
         let plot = Trend {
             commits: (0..10_000).map(|at| at.to_string()).collect(),
             points: points.collect(),
