@@ -117,8 +117,6 @@ pub(crate) fn run(args: SweepArgs, output: Output, mut clock: SystemClock) -> Re
                 programs: Vec::new(),
                 points: points(args.axes)?,
             };
-            repeats::prepare(&dir)?;
-            let _claim = whole::claim(&dir)?;
             prepare(plan, options, &args.arms, &dir, output)?;
             dir
         }
@@ -196,6 +194,9 @@ fn prepare(
         settings.clone().resolve()?;
     }
 
+    repeats::prepare(dir)?;
+    let _claim = whole::claim(dir)?;
+    // Another one may have been faster.
     repeats::prepare(dir)?;
     if plan.generated_data {
         let most = |of: fn(&Options) -> Option<u32>| settings.iter().filter_map(of).max();
