@@ -121,7 +121,9 @@ pub(crate) fn run(args: SweepArgs, output: Output, mut clock: SystemClock) -> Re
             dir
         }
     };
-    let _claim = whole::claim(&dir)?;
+    // That nothing is there to resume is said below.
+    let claim = dir.is_dir().then(|| whole::claim(&dir));
+    let _claim = claim.transpose()?;
     let ending = measure(&dir, output, clock)?;
     report(&dir, &dir, &args.presentation, output)?;
     ending.result()
