@@ -59,6 +59,8 @@ enum Command {
     Gate(Box<GateArgs>),
     /// Accept runs as a new baseline for `gate`, with a reason that is kept.
     Bless(Box<BlessArgs>),
+    /// Show how values went from commit to commit on each machine, and which commits changed them.
+    History(Box<HistoryArgs>),
     /// Measure how cost grows with the work: batch size, lengths, rank, layers, threads.
     #[command(allow_negative_numbers = true)]
     Sweep(Box<SweepArgs>),
@@ -488,6 +490,36 @@ pub(crate) struct BlessArgs {
 }
 
 #[derive(ClapArgs)]
+#[command(
+    after_help = "The page is index.html with its charts, history.json and history.csv, and needs no \
+                  server. The same runs give the same bytes, and an update that is killed leaves the \
+                  former index.html whole. Runs of commits that the repository does not have, of builds \
+                  with uncommitted changes, on virtual machines, and void ones are listed apart."
+)]
+pub(crate) struct HistoryArgs {
+    /// Run folders, folders of runs (also of sets), or patterns of either.
+    #[arg(required_unless_present = "branch")]
+    pub(crate) runs: Vec<String>,
+    /// Branch or other revision whose files named record.jsonl are read, without a checkout.
+    #[arg(long, value_name = "REV")]
+    pub(crate) branch: Option<String>,
+    /// Repository of the commits, which gives their order, and of --branch [default: with
+    /// --branch the one at hand, else none, and commits are in the order of their first runs].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) repository: Option<PathBuf>,
+    /// Field in which the runs of a series may differ, such as mlx_version; give it several times
+    /// for several. The page says so.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) allow: Vec<String>,
+    /// TOML file of thresholds to judge by, in place of the defaults.
+    #[arg(long, value_name = "FILE", value_parser = Thresholds::read)]
+    pub(crate) rules: Option<Thresholds>,
+    /// Folder of the page, a new one or one that this command wrote.
+    #[arg(long, short, value_name = "DIR", default_value = "reports/history")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct ReportArgs {
     /// Run folder, its record.jsonl, or the folder of a set of runs or a sweep.
     pub(crate) run: PathBuf,
@@ -571,7 +603,7 @@ pub(crate) enum Exchange {
                         the name of the user or the host. Read the record before it is published."
 )]
 pub(crate) struct ShareArgs {
-    /// Run folder, or its record.jsonl.
+    /// Run folder, its record.jsonl, or a folder of several runs, such as a set, which stay together.
     pub(crate) run: PathBuf,
     /// Folder of the records of all machines, in which one is created.
     #[arg(long, short, value_name = "DIR", default_value = cmd::share::MACHINES)]
@@ -659,6 +691,7 @@ impl Args {
             Command::Compare(args) => cmd::compare::run(&args, self.output, clock),
             Command::Gate(args) => cmd::gate::run(&args, self.output, clock),
             Command::Bless(args) => cmd::bless::run(&args, self.output, clock),
+            Command::History(args) => cmd::history::run(&args, self.output),
             Command::Sweep(args) => cmd::sweep::run(*args, self.output, clock),
             Command::Regress(args) => cmd::regress::run(*args, self.output, clock),
             Command::Report(args) => cmd::report::run(&args, self.output),

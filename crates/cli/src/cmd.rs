@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod fuse;
 pub(crate) mod gate;
 pub(crate) mod generate;
+pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod models;
 pub(crate) mod noise;

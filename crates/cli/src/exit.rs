@@ -65,6 +65,6 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
         ),
     };
     // Where even stderr is gone, the code still tells.
-    let _ = writeln!(io::stderr(), "error: {text}");
+    let _ = writeln!(io::stderr(), "error: {}", report::visible(&text, true));
     ExitCode::from(code)
 }

@@ -5,6 +5,7 @@ mod cmd;
 mod environment;
 mod exit;
 mod generation;
+mod git;
 mod loading;
 mod options;
 mod output;
@@ -14,6 +15,7 @@ mod prompts;
 mod records;
 mod settle;
 mod telemetry;
+mod whole;
 mod workload;
 
 use std::{process::ExitCode, time::Instant};

@@ -24,10 +24,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints a message on stderr, unless it is to be quiet. A message that nobody can read is no
-/// reason to stop.
+/// reason to stop. Names of files and what is in them may be anything, and do nothing to a terminal.
 pub(crate) fn message(quiet: bool, text: &str) {
     if !quiet {
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", report::visible(text, true));
     }
 }
 

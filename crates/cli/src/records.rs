@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use metrics::{compare::Runs, store};
 use walkdir::WalkDir;
 
@@ -18,6 +18,17 @@ use crate::exit::Failure;
 /// out, and the comparison says so.
 pub(crate) fn read(arguments: &[String]) -> Result<Runs, Failure> {
     let mut runs = Runs::default();
+    read_into(&mut runs, arguments, |label| label)?;
+    Ok(runs)
+}
+
+/// As [`read`], with columns called after what `column` makes of an argument's label. Of a record
+/// only what is compared stays in memory.
+pub(crate) fn read_into(
+    runs: &mut Runs,
+    arguments: &[String],
+    column: impl Fn(&str) -> &str,
+) -> Result<(), Failure> {
     let mut labels = HashSet::new();
     let mut places = HashSet::new();
     for argument in arguments {
@@ -41,7 +52,7 @@ pub(crate) fn read(arguments: &[String]) -> Result<Runs, Failure> {
                     (false, within) => format!("{}/{within}", file_name(&root)),
                 };
                 match store::read(&folder) {
-                    Ok(record) => runs.add(&label, &name, &record),
+                    Ok(record) => runs.add(column(&label), &name, &record),
                     Err(error) if within.is_empty() && root.to_string_lossy() == *argument => {
                         return Err(error.into());
                     }
@@ -55,7 +66,7 @@ pub(crate) fn read(arguments: &[String]) -> Result<Runs, Failure> {
             }
         }
     }
-    Ok(runs)
+    Ok(())
 }
 
 /// The folders of the runs, or their records, of all arguments.
@@ -119,7 +130,14 @@ fn within(root: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
     }
     let mut found = Vec::new();
     for entry in WalkDir::new(root).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(root).display().to_string();
+            // Its own message has the path and the cause once more.
+            let cause = error
+                .into_io_error()
+                .map_or(anyhow!("a circle of links"), Into::into);
+            cause.context(format!("cannot read {path}"))
+        })?;
         if entry.file_name() == store::FILE_NAME
             && let Some(folder) = entry.path().parent()
         {

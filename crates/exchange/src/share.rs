@@ -51,13 +51,62 @@ pub struct Privacy<'a> {
 ///
 /// For a text that is no record.
 pub fn share(text: &str, privacy: &Privacy) -> Result<Shared, ParseError> {
+    cleaned(text, privacy, None)
+}
+
+/// As [`share`], of one of several runs that are published together, which is called `run_id`.
+/// Their sets and arms stay apart, as `set-1` or `arm-2`, in the order in which `names` comes to
+/// know them.
+///
+/// # Errors
+///
+/// For a text that is no record.
+pub fn share_one_of(
+    text: &str,
+    run_id: &str,
+    privacy: &Privacy,
+    names: &mut Names,
+) -> Result<Shared, ParseError> {
+    cleaned(text, privacy, Some((run_id, names)))
+}
+
+/// What sets and arms were called, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    sets: Vec<String>,
+    arms: Vec<String>,
+}
+
+/// A number in the place of a name.
+fn numbered(known: &mut Vec<String>, kind: &str, name: &str) -> String {
+    let place = known.iter().position(|it| it == name);
+    let place = place.unwrap_or_else(|| {
+        known.push(name.to_owned());
+        known.len() - 1
+    });
+    format!("{kind}-{}", place + 1)
+}
+
+fn cleaned(
+    text: &str,
+    privacy: &Privacy,
+    several: Option<(&str, &mut Names)>,
+) -> Result<Shared, ParseError> {
     // What is published can be read.
     let record = store::parse(text)?;
     let mut removed = BTreeMap::new();
     let mut start = record.start;
+    let was = start.member.clone();
     clean_start(&mut start, privacy, &mut removed);
     let name = folder_name(&start);
     start.run_id.clone_from(&name);
+    if let Some((run_id, names)) = several {
+        start.run_id = run_id.to_owned();
+        if let (Some(member), Some(was)) = (&mut start.member, was) {
+            member.set = numbered(&mut names.sets, "set", &was.set);
+            member.arm = numbered(&mut names.arms, "arm", &was.arm);
+        }
+    }
     let first = Event::Start(Box::new(start));
     let events = text.lines().skip(1).map_while(parse);
     let mut lines = String::new();

@@ -5,7 +5,7 @@
 //! [`crate::comparison`], on unpaired runs. Of a run only what is compared is kept, so that
 //! thousands of them fit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
@@ -29,13 +29,18 @@ pub struct Runs {
     runs: Vec<Run>,
     /// Of the first run of every column.
     columns: Vec<Origin>,
-    keys: Vec<Rc<Fields>>,
+    /// What tells every column from the others, and which it is.
+    identities: HashMap<Identity, usize>,
+    /// Whether builds of a program are one column.
+    across_builds: bool,
+    /// Those of all keys and machines, each once.
+    fields: HashSet<Rc<Fields>>,
     seen: HashSet<u64>,
     notices: Vec<String>,
 }
 
 /// Fields with their paths, in order.
-type Fields = Vec<(String, String)>;
+pub(crate) type Fields = Vec<(String, String)>;
 
 /// What has to be equal of runs for their numbers to be compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,23 +80,69 @@ impl Key {
 }
 
 /// What tells a column from the others.
-#[derive(Clone, Debug, PartialEq)]
-struct Origin {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
     argument: String,
-    machine: Fields,
+    machine: Rc<Fields>,
     arm: Option<String>,
-    start: Start,
+    program: String,
+    /// Version, commit, and whether it had changes; `None` where builds are one column.
+    build: Option<(String, Option<String>, Option<bool>)>,
+}
+
+/// What is kept of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Origin {
+    argument: String,
+    pub(crate) machine: Rc<Fields>,
+    arm: Option<String>,
+    /// Of its first run, without the lengths of its samples.
+    pub(crate) start: Start,
     bandwidth: Option<Bandwidth>,
     /// Of the noise floor that its first run needs.
     noise_key: noise::Key,
+    steps: Steps,
+}
+
+/// The step times of the runs of a column that are ranked, at every iteration that all have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Steps {
+    runs: usize,
+    total_ns: Vec<f64>,
+}
+
+impl Steps {
+    fn add(&mut self, record: &Record) {
+        let times = record.iterations.iter().map(|it| it.step_ns as f64);
+        match self.runs {
+            0 => self.total_ns = times.collect(),
+            _ => {
+                self.total_ns.truncate(record.iterations.len());
+                self.total_ns
+                    .iter_mut()
+                    .zip(times)
+                    .for_each(|(total, ns)| *total += ns);
+            }
+        }
+        self.runs += 1;
+    }
+
+    /// Iterations, and the harmonic mean of the runs' rates at each.
+    fn rates(&self) -> Vec<(u32, f64)> {
+        let rates = self.total_ns.iter().map(|ns| self.runs as f64 * 1e9 / ns);
+        (1..).zip(rates).filter(|it| it.1.is_finite()).collect()
+    }
 }
 
 /// What is kept of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) name: String,
-    column: usize,
+    pub(crate) column: usize,
     pub(crate) key: Rc<Fields>,
+    /// Of the build, where it had no changes; else why it stands for none.
+    pub(crate) commit: Result<Rc<str>, &'static str>,
+    pub(crate) started_unix_ms: u64,
     pub(crate) status: RunStatus,
     pub(crate) marks: Vec<validity::Mark>,
     pub(crate) values: BTreeMap<MetricKind, f64>,
@@ -99,12 +150,10 @@ pub(crate) struct Run {
     pub(crate) growth: Option<leak::Verdict>,
     /// Its place in its set, where it was started in one.
     pub(crate) member: Option<Member>,
-    pub(crate) started_unix_ms: u64,
     /// Power source and energy mode, as first read.
     pub(crate) power: [Option<String>; 2],
     /// Mean power while the rate was measured, by rail.
     watts: Vec<(Rate, String, f64)>,
-    step_ns: Rc<[u64]>,
     /// Lengths of the prompts and of what was generated for them, in tokens.
     texts: Vec<(u32, usize)>,
 }
@@ -193,6 +242,14 @@ impl Difference {
 }
 
 impl Runs {
+    /// None yet, and all builds of a program on one machine will be one column.
+    pub fn across_builds() -> Self {
+        Self {
+            across_builds: true,
+            ..Self::default()
+        }
+    }
+
     /// Adds a run. `argument` is what its column is called after, `name` the run itself.
     ///
     /// A copy of a run that is there already is left out, since it is no further measurement.
@@ -244,10 +301,13 @@ impl Runs {
                 .flatten()
         });
         let states = &record.states;
+        let machine = interned(&mut self.fields, machine_fields(start));
         let run = Run {
             name: name.to_owned(),
-            column: self.column(argument, record),
-            key: self.key(flat(&Key::of(record))),
+            column: self.column(argument, machine, record),
+            key: interned(&mut self.fields, flat(&Key::of(record))),
+            commit: commit(start),
+            started_unix_ms: start.started_unix_ms,
             status: summary.status,
             marks: summary.marks.clone(),
             values,
@@ -257,19 +317,20 @@ impl Runs {
                 .collect(),
             growth: summary.memory.growth.map(|growth| growth.verdict),
             member: start.member.clone(),
-            started_unix_ms: start.started_unix_ms,
             power: [
                 states.iter().find_map(|state| state.power_source.clone()),
                 states.iter().find_map(validity::energy_mode),
             ],
             watts: watts.collect(),
-            step_ns: times.into(),
             texts: record
                 .generations
                 .iter()
                 .map(|it| (it.prompt_tokens, it.token_ids.len()))
                 .collect(),
         };
+        if not_ranked(&run).is_none() {
+            self.columns[run.column].steps.add(record);
+        }
         self.runs.push(run);
     }
 
@@ -284,6 +345,12 @@ impl Runs {
 
     pub fn len(&self) -> usize {
         self.runs.len()
+    }
+
+    /// The commits that runs measure.
+    pub fn commits(&self) -> BTreeSet<&str> {
+        let commits = self.runs.iter().map(|run| run.commit.as_deref());
+        commits.filter_map(Result::ok).collect()
     }
 
     /// The names of the runs, in their order.
@@ -320,45 +387,59 @@ impl Runs {
         &self.columns[run.column].machine
     }
 
-    fn key(&mut self, key: Fields) -> Rc<Fields> {
-        if let Some(known) = self.keys.iter().find(|known| ***known == key) {
-            return Rc::clone(known);
-        }
-        let key = Rc::new(key);
-        self.keys.push(Rc::clone(&key));
-        key
+    pub(crate) fn columns(&self) -> &[Origin] {
+        &self.columns
     }
 
-    fn column(&mut self, argument: &str, record: &Record) -> usize {
+    fn column(&mut self, argument: &str, machine: Rc<Fields>, record: &Record) -> usize {
         let start = &record.start;
-        let machine = machine_fields(start);
-        let arm = start.member.as_ref().map(|member| member.arm.clone());
-        let same = |known: &Origin| {
-            let build = |start: &Start| {
-                let (name, version) = start.program();
-                let lfmark = &start.lfmark;
-                let owned = (name.to_owned(), version.to_owned());
-                (owned, lfmark.commit.clone(), lfmark.dirty)
-            };
-            known.argument == argument
-                && known.machine == machine
-                && known.arm == arm
-                && build(&known.start) == build(start)
-        };
-        if let Some(known) = self.columns.iter().position(same) {
-            return known;
-        }
-        let mut kept = start.clone();
-        kept.data.sample_tokens = Vec::new();
-        self.columns.push(Origin {
+        let (program, version) = start.program();
+        let lfmark = &start.lfmark;
+        let identity = Identity {
             argument: argument.to_owned(),
-            machine,
-            arm,
-            noise_key: noise::Key::new(&kept, Work::of(record)),
-            start: kept,
-            bandwidth: bandwidth_of(record),
-        });
-        self.columns.len() - 1
+            machine: Rc::clone(&machine),
+            arm: start.member.as_ref().map(|member| member.arm.clone()),
+            program: program.to_owned(),
+            build: (!self.across_builds)
+                .then(|| (version.to_owned(), lfmark.commit.clone(), lfmark.dirty)),
+        };
+        let next = self.columns.len();
+        let column = *self.identities.entry(identity).or_insert(next);
+        if column == next {
+            let mut kept = start.clone();
+            kept.data.sample_tokens = Vec::new();
+            self.columns.push(Origin {
+                argument: argument.to_owned(),
+                machine,
+                arm: start.member.as_ref().map(|member| member.arm.clone()),
+                noise_key: noise::Key::new(&kept, Work::of(record)),
+                start: kept,
+                bandwidth: bandwidth_of(record),
+                steps: Steps::default(),
+            });
+        }
+        column
+    }
+}
+
+/// The one of these that is equal, or this one as another.
+fn interned(known: &mut HashSet<Rc<Fields>>, fields: Fields) -> Rc<Fields> {
+    if let Some(same) = known.get(&fields) {
+        return Rc::clone(same);
+    }
+    let fields = Rc::new(fields);
+    known.insert(Rc::clone(&fields));
+    fields
+}
+
+/// The commit that a run measures, or why it measures none.
+fn commit(start: &Start) -> Result<Rc<str>, &'static str> {
+    let build = &start.lfmark;
+    match (&build.commit, build.dirty) {
+        _ if start.engine.is_some() => Err("another program did its work, of no commit"),
+        (_, Some(true)) => Err("it was built with changes that were not committed"),
+        (Some(commit), _) => Ok(commit.as_str().into()),
+        (None, _) => Err("its build names no commit"),
     }
 }
 
@@ -583,7 +664,7 @@ pub fn compare(
         against_first: (place > 0)
             .then(|| against(arms[0], arms[place], rules))
             .flatten(),
-        step_rates: step_rates(arms[place]),
+        step_rates: runs.columns[*at].steps.rates(),
     });
     Ok(Summary {
         columns: shown.collect(),
@@ -616,13 +697,13 @@ pub fn compare(
 }
 
 /// Whether an allowance stands for a field: the field itself, or all below it.
-fn names(allowed: &str, field: &str) -> bool {
+pub(crate) fn names(allowed: &str, field: &str) -> bool {
     field
         .strip_prefix(allowed)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), CompareError> {
+pub(crate) fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), CompareError> {
     let mut known: Vec<&str> = Vec::new();
     for (field, _) in runs.iter().flat_map(|run| run.key.iter()) {
         if !known.contains(&field.as_str()) {
@@ -679,7 +760,7 @@ pub(crate) fn differing(all: &[(&str, &Fields)]) -> Vec<Difference> {
 }
 
 /// Why a run is shown apart.
-fn not_ranked(run: &Run) -> Option<String> {
+pub(crate) fn not_ranked(run: &Run) -> Option<String> {
     let with = |verdict| run.marks.iter().find(|mark| mark.verdict() == verdict);
     match run.status {
         RunStatus::Complete => with(validity::Verdict::Disturbed)
@@ -690,12 +771,12 @@ fn not_ranked(run: &Run) -> Option<String> {
 }
 
 /// One value a run; `None` where one lacks it, and for no run.
-fn values(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Vec<f64>> {
+pub(crate) fn values(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Vec<f64>> {
     let values: Option<Vec<f64>> = runs.iter().map(|run| value(run)).collect();
     values.filter(|values| !values.is_empty())
 }
 
-fn estimate(values: &[f64], rules: &ComparisonRules) -> Option<Estimate> {
+pub(crate) fn estimate(values: &[f64], rules: &ComparisonRules) -> Option<Estimate> {
     let spread = spread(values, rules)?;
     Some(Estimate {
         runs: spread.runs,
@@ -764,7 +845,7 @@ fn best(columns: &[Option<Vec<f64>>], better: Better, rules: &ComparisonRules) -
         .then_some(leader)
 }
 
-fn alone(values: &[f64]) -> Vec<comparison::Run> {
+pub(crate) fn alone(values: &[f64]) -> Vec<comparison::Run> {
     let run = |&value| comparison::Run {
         value,
         windows: Vec::new(),
@@ -829,17 +910,6 @@ fn normalised(run: &Run, origin: &Origin, what: &Normalised) -> Option<f64> {
     (by > 0.0).then(|| rate / by)
 }
 
-/// The harmonic mean of the runs' rates at every iteration that all of them have.
-fn step_rates(runs: &[&Run]) -> Vec<(u32, f64)> {
-    let shortest = runs.iter().map(|run| run.step_ns.len()).min().unwrap_or(0);
-    let rate = |at: usize| {
-        let total: f64 = runs.iter().map(|run| run.step_ns[at] as f64).sum();
-        runs.len() as f64 * 1e9 / total
-    };
-    let rates = (0..shortest).map(|at| (at as u32 + 1, rate(at)));
-    rates.filter(|(_, rate)| rate.is_finite()).collect()
-}
-
 /// What may lie behind a difference between columns besides the machines.
 fn warnings(columns: &[&Origin], names: &[&str]) -> Vec<String> {
     let metallib = |origin: &Origin| origin.start.mlx.metallib.clone();
@@ -883,56 +953,80 @@ fn warnings(columns: &[&Origin], names: &[&str]) -> Vec<String> {
     warnings
 }
 
+/// What a name can say of a column.
+type Part<'a, T> = &'a dyn Fn(&T) -> String;
+
 /// A name for every column, of the parts in which the columns differ.
 fn column_names(columns: &[Origin]) -> Vec<String> {
-    let machine = |origin: &Origin| {
-        let machine = &origin.start.machine;
-        let device = (origin.start.config.device == "gpu").then_some(&origin.start.mlx.device_name);
-        let device = device.and_then(Option::as_ref);
-        let named = machine.chip.as_ref().or(device).or(machine.cpu.as_ref());
-        named.cloned().unwrap_or_else(|| machine.arch.clone())
+    let columns: Vec<&Origin> = columns.iter().collect();
+    let commit: Part<&Origin> = &|origin| {
+        let commit = origin.start.lfmark.commit.as_deref().unwrap_or_default();
+        let dirty = origin.start.lfmark.dirty == Some(true);
+        format!(
+            "{}{}",
+            commit.get(..8).unwrap_or(commit),
+            if dirty { "+" } else { "" }
+        )
     };
-    let memory = |origin: &Origin| {
-        let bytes = origin.start.machine.memory_bytes;
-        bytes.map_or(String::new(), |bytes| format!("{} GiB", bytes >> 30))
-    };
-    let parts: [&dyn Fn(&Origin) -> String; 7] = [
-        &|origin| origin.argument.clone(),
-        &machine,
-        &memory,
-        &|origin| origin.arm.clone().unwrap_or_default(),
-        &|origin| {
-            let (name, version) = origin.start.program();
-            format!("{name} {version}")
-        },
-        &|origin| {
-            let commit = origin.start.lfmark.commit.as_deref().unwrap_or_default();
-            let dirty = origin.start.lfmark.dirty == Some(true);
-            format!(
-                "{}{}",
-                commit.get(..8).unwrap_or(commit),
-                if dirty { "+" } else { "" }
-            )
-        },
-        &|origin| origin.start.config.device.clone(),
-    ];
-    let mut names: Vec<String> = vec![String::new(); columns.len()];
+    distinct_names(
+        &columns,
+        &[
+            &|origin| origin.argument.clone(),
+            &|origin| machine_name(origin),
+            &|origin| memory_size(origin),
+            &|origin| arm_name(origin),
+            &|origin| {
+                let (name, version) = origin.start.program();
+                format!("{name} {version}")
+            },
+            commit,
+            &|origin| origin.start.config.device.clone(),
+        ],
+        |origin| origin.argument.clone(),
+    )
+}
+
+/// The chip, device or processor.
+pub(crate) fn machine_name(origin: &Origin) -> String {
+    let machine = &origin.start.machine;
+    let device = (origin.start.config.device == "gpu").then_some(&origin.start.mlx.device_name);
+    let device = device.and_then(Option::as_ref);
+    let named = machine.chip.as_ref().or(device).or(machine.cpu.as_ref());
+    named.cloned().unwrap_or_else(|| machine.arch.clone())
+}
+
+pub(crate) fn memory_size(origin: &Origin) -> String {
+    let bytes = origin.start.machine.memory_bytes;
+    bytes.map_or(String::new(), |bytes| format!("{} GiB", bytes >> 30))
+}
+
+pub(crate) fn arm_name(origin: &Origin) -> String {
+    origin.arm.clone().unwrap_or_default()
+}
+
+/// A name for everything, of the parts in which they differ, and a number where none does.
+pub(crate) fn distinct_names<T>(
+    all: &[T],
+    parts: &[Part<T>],
+    only: impl Fn(&T) -> String,
+) -> Vec<String> {
+    let mut names: Vec<String> = vec![String::new(); all.len()];
     let distinct = |names: &[String]| names.iter().collect::<HashSet<_>>().len();
     for part in parts {
         let longer: Vec<String> = names
             .iter()
-            .zip(columns)
-            .map(|(name, origin)| format!("{name} {}", part(origin)).trim().to_owned())
+            .zip(all)
+            .map(|(name, one)| format!("{name} {}", part(one)).trim().to_owned())
             .collect();
-        // A part that tells no more columns apart only makes names longer.
+        // A part that tells no more apart only makes names longer.
         if distinct(&longer) > distinct(&names) {
             names = longer;
         }
     }
     let mut used: BTreeMap<String, u32> = BTreeMap::new();
-    for (name, origin) in names.iter_mut().zip(columns) {
+    for (name, one) in names.iter_mut().zip(all) {
         if name.is_empty() {
-            name.clone_from(&origin.argument);
+            *name = only(one);
         }
         let count = used.entry(name.clone()).or_default();
         *count += 1;

@@ -18,6 +18,7 @@
 //! | [`gate`] | whether a candidate may take the place of a baseline |
 //! | [`random`] | the seeded generator |
 //! | [`compare`] | runs that were not started together, machine by machine |
+//! | [`history`] | runs by commit, and where the level of their values changed |
 //! | [`comparison`] | the decision between two sets of runs |
 //! | [`sets`] | runs that were started together: their values, and what makes them comparable |
 //! | [`performance`] | rates, start and memory by arm of a set, and their ratios |
@@ -52,6 +53,7 @@ pub mod engine;
 pub mod footprint;
 pub mod gate;
 pub mod headroom;
+pub mod history;
 pub mod interval;
 pub mod leak;
 pub mod linux;

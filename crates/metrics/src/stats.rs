@@ -5,6 +5,7 @@
 //! samples' order; the others say what they take it for.
 
 pub mod dependence;
+pub mod level;
 pub mod rank;
 pub mod trend;
 

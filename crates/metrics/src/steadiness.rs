@@ -305,7 +305,8 @@ pub(crate) fn warm_up(values: &[f64]) -> usize {
     }
 }
 
-fn robust_sd(values: &[f64]) -> Option<f64> {
+/// 1.4826 times the median absolute deviation.
+pub(crate) fn robust_sd(values: &[f64]) -> Option<f64> {
     let median = stats::median(values)?;
     let deviations: Vec<f64> = values.iter().map(|x| (x - median).abs()).collect();
     Some(ROBUST_SD * stats::median(&deviations)?)

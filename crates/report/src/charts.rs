@@ -31,6 +31,8 @@ mod scaling;
 pub(crate) use scaling::{Dot, Plot, Series, scaling};
 mod strips;
 pub(crate) use strips::{Line, Strip, strips};
+mod trend;
+pub(crate) use trend::{Trend, trends};
 
 const WIDTH: u32 = 800;
 /// Space left free around a card's contents.
@@ -340,7 +342,7 @@ fn scaled(bars: &[Bar], left: i32) -> impl Iterator<Item = (i32, &Bar, i32)> {
 }
 
 /// Nanoseconds of the unit that suits times up to this one, and its name.
-fn time_unit(end_ns: u64) -> (f64, &'static str) {
+pub(crate) fn time_unit(end_ns: u64) -> (f64, &'static str) {
     match end_ns {
         0..1_000_000 => (1e3, "µs"),
         1_000_000..2_000_000_000 => (1e6, "ms"),

@@ -143,7 +143,7 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
 }
 
 /// Text from outside as a cell that no spreadsheet takes for a formula.
-fn plain_cell(text: &str) -> String {
+pub(crate) fn plain_cell(text: &str) -> String {
     match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         true => format!("'{text}"),
         false => text.to_owned(),
@@ -273,7 +273,7 @@ pub fn word(metric: &MetricComparison) -> &'static str {
     }
 }
 
-fn capital(text: &str) -> String {
+pub(crate) fn capital(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|it| it.to_uppercase().to_string());
     first.unwrap_or_default() + characters.as_str()

@@ -11,6 +11,7 @@
 //! | `power` | the table of false alarms and power |
 //! | `set` | runs that were started together, and their comparison |
 //! | `compare` | runs that were not started together, machine by machine |
+//! | `history` | values from commit to commit, and where their level changed |
 //! | `sweep` | how time, rate and memory grow with the work |
 //! | `charts` | plain numbers to SVG |
 //! | `markdown` | tables and blocks that keep foreign text as text |
@@ -32,6 +33,7 @@ use thiserror::Error;
 mod charts;
 mod claims;
 pub mod compare;
+mod history;
 mod html;
 mod json;
 mod markdown;
@@ -45,6 +47,10 @@ mod view;
 
 pub use claims::render_claims;
 pub use compare::{COMPARISON_CSV, COMPARISON_JSON, compare_file_names, render_compare};
+pub use history::{
+    HISTORY_CSV, HISTORY_JSON, HISTORY_PAGE, HISTORY_SCHEMA, history_file_names, history_lines,
+    render_history, render_history_csv, render_history_json,
+};
 pub use html::{HTML, render_html};
 pub use json::{Document, JSON, JSON_SCHEMA, render_json};
 pub use power::render_power;
@@ -61,6 +67,12 @@ pub const REPORT: &str = "report.md";
 /// Every name that a file of a report can have.
 pub fn file_names() -> impl Iterator<Item = &'static str> {
     std::iter::once(REPORT).chain(view::CHARTS.into_iter().map(|(name, _)| name))
+}
+
+/// Text from outside for a terminal: what would move the cursor, colour or reorder it is written as
+/// escapes.
+pub fn visible(text: &str, keep_line_feeds: bool) -> String {
+    markdown::visible(text, keep_line_feeds)
 }
 
 /// The files of a report, for the run folder.

@@ -3,10 +3,7 @@
 //! A baseline is a folder of records with a file that lists what was accepted, when and why. What
 //! was accepted before stays: the last entry counts.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use anyhow::Context;
 use metrics::{measure::SystemClock, record::Schema, store};
@@ -16,7 +13,7 @@ use super::run as single;
 use crate::{
     args::{BlessArgs, Output},
     exit::Failure,
-    output, records,
+    output, records, whole,
 };
 
 /// Name of the file in the folder of a baseline.
@@ -52,6 +49,9 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
         ));
     }
     let dir = &args.baseline;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    // Of two at once the second adds to what the first wrote.
+    let _lock = whole::lock(dir)?;
     let mut baseline = match read(dir)? {
         Some(baseline) => baseline,
         None => {
@@ -162,11 +162,8 @@ fn read(dir: &Path) -> anyhow::Result<Option<Baseline>> {
 
 /// Writes the file in place of the one that is there, which is whole until then.
 fn write(dir: &Path, baseline: &Baseline) -> anyhow::Result<()> {
-    let path: PathBuf = dir.join(FILE_NAME);
     let mut text = serde_json::to_string_pretty(baseline)?;
     text.push('\n');
-    let part = dir.join(format!("{FILE_NAME}.part"));
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, &path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    whole::clear_parts(dir)?;
+    whole::replace(&dir.join(FILE_NAME), text.as_bytes())
 }

@@ -76,7 +76,8 @@ pub(crate) fn run(
 fn to_text(summary: &Summary) -> String {
     let mut lines = Vec::new();
     for difference in &summary.allowed {
-        lines.push(format!("allowed to differ: {}", difference.text()));
+        let text = report::visible(&difference.text(), false);
+        lines.push(format!("allowed to differ: {text}"));
     }
     for row in &summary.metrics {
         lines.push(set::name(row.what).to_owned());
@@ -90,7 +91,7 @@ fn to_text(summary: &Summary) -> String {
                 against.map(|it| format!("{} {}", words::word(it), set::change(it.change)));
             lines.push(format!(
                 "  {:<40} {:>5} {:>12}  {}{}",
-                column.name,
+                report::visible(&column.name, false),
                 units::count(column.runs.len() as u64),
                 cell.map_or(units::NOT_MEASURED.to_owned(), |cell| {
                     set::value(row.what, cell.geometric_mean)
@@ -108,8 +109,8 @@ fn to_text(summary: &Summary) -> String {
         format!(
             "not compared: {} of {} ({})",
             units::count(it.runs.len() as u64),
-            it.column,
-            it.why
+            report::visible(&it.column, false),
+            report::visible(&it.why, false)
         )
     }));
     lines.join("\n")

@@ -371,12 +371,8 @@ fn rows(judgement: &Judgement, lines: &mut Vec<String>) {
             metric.verdict.word()
         )
     }));
-    lines.extend(
-        judgement
-            .reasons
-            .iter()
-            .map(|reason| format!("  {}", reason.text)),
-    );
+    let reasons = judgement.reasons.iter();
+    lines.extend(reasons.map(|reason| format!("  {}", report::visible(&reason.text, false))));
 }
 
 fn limits(path: &Path) -> Result<Limits, Failure> {

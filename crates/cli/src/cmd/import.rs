@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{ImportArgs, Output},
     exit::Failure,
-    output,
+    output, whole,
 };
 
 /// Ends the name of a document, after that of its source.
@@ -123,7 +123,7 @@ pub(crate) fn create(
         .tempfile_in(folder)
         .with_context(cannot)?;
     write(&mut file)?;
-    make_readable(file.path(), 0o644)?;
+    whole::make_readable(file.path(), 0o644)?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(problem) if problem.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -131,17 +131,4 @@ pub(crate) fn create(
         }
         Err(problem) => Err(anyhow::Error::from(problem.error).context(cannot()).into()),
     }
-}
-
-/// What was made under a temporary name is for its owner alone, and a result is not.
-#[cfg(unix)]
-pub(crate) fn make_readable(path: &Path, mode: u32) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .with_context(|| format!("cannot change {}", path.display()))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn make_readable(_path: &Path, _mode: u32) -> anyhow::Result<()> {
-    Ok(())
 }

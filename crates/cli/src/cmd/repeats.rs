@@ -37,7 +37,7 @@ use crate::{
     args::{Output, Presentation, RunArgs},
     exit::Failure,
     options::{Options, Thresholds},
-    output, settle,
+    output, settle, whole,
 };
 
 /// Name of the only arm, where none is named.
@@ -372,12 +372,20 @@ pub(crate) fn measure(
     clock: SystemClock,
     check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
+    let refuse = || {
+        if plan.resume {
+            Ok(())
+        } else {
+            prepare(plan.dir)
+        }
+    };
+    refuse()?;
+    let _claim = whole::claim(plan.dir)?;
+    // Another one may have been faster.
+    refuse()?;
     let done = match plan.resume {
         true => Done::read(&plan)?,
-        false => {
-            prepare(plan.dir)?;
-            Done::default()
-        }
+        false => Done::default(),
     };
     let mut configs = Vec::new();
     for arm in &plan.arms {

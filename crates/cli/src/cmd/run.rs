@@ -16,7 +16,7 @@ use metrics::{
     footprint::FootprintReader,
     measure::{self, Clock, Outcome, SystemClock},
     record::{self, Copies, End, Event, Finish, Member, Phase, PhaseKind, Settled, Start, Status},
-    store::{self, Writer},
+    store::{self, StoreError, Writer},
     summary::summarize,
 };
 use model::{
@@ -40,6 +40,7 @@ use crate::{
     progress::Progress,
     settle,
     telemetry::Telemetry,
+    whole,
     workload::Training,
 };
 
@@ -98,6 +99,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         .unwrap_or_else(|| default_run_folder(&plan, device, &origin));
     let created = !dir.exists();
     store::prepare(&dir)?;
+    let _claim = whole::claim(&dir)?;
 
     let progress = Progress::new(plan.iterations, output.quiet);
     let measured =
@@ -114,7 +116,9 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
             if created {
                 let _ = fs::remove_dir(&dir);
             }
-            if store::read(&dir).is_err() {
+            // A record that was there by then is of another run.
+            let of_another = matches!(error.downcast_ref(), Some(StoreError::Exists { .. }));
+            if of_another || store::read(&dir).is_err() {
                 return Err(error.into());
             }
             Ending::Failed(format!("{error:#}"))

@@ -36,7 +36,7 @@ use crate::{
     exit::Failure,
     loading,
     options::{DeviceName, Options},
-    output,
+    output, whole,
 };
 
 /// Generated training data, and exported work, within the sweep's folder.
@@ -121,6 +121,9 @@ pub(crate) fn run(args: SweepArgs, output: Output, mut clock: SystemClock) -> Re
             dir
         }
     };
+    // That nothing is there to resume is said below.
+    let claim = dir.is_dir().then(|| whole::claim(&dir));
+    let _claim = claim.transpose()?;
     let ending = measure(&dir, output, clock)?;
     report(&dir, &dir, &args.presentation, output)?;
     ending.result()
@@ -193,6 +196,9 @@ fn prepare(
         settings.clone().resolve()?;
     }
 
+    repeats::prepare(dir)?;
+    let _claim = whole::claim(dir)?;
+    // Another one may have been faster.
     repeats::prepare(dir)?;
     if plan.generated_data {
         let most = |of: fn(&Options) -> Option<u32>| settings.iter().filter_map(of).max();

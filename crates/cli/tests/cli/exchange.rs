@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use metrics::store;
+use metrics::{sets, store};
 use serde_json::Value;
 
-use crate::support::{Folder, repository};
+use crate::support::{Finished, Folder, check_failed, repository};
 
 const LOG: &str = include_str!("../../../../fixtures/exchange/mlx-lm-0.26-lora-a100.txt");
 const TABLE: &str = include_str!("../../../../fixtures/exchange/llama-bench.md");
@@ -146,4 +146,77 @@ fn a_shared_run_has_its_report_and_is_not_overwritten() {
     assert_eq!(folder.read("run/record.jsonl"), before);
     let named = folder.ok("share run -o elsewhere --remove NVIDIA").stdout;
     assert!(named.contains("removed     start.machine.gpu"), "{named}");
+}
+
+#[test]
+fn a_set_is_shared_as_one_folder_with_its_report() {
+    let folder = Folder::new();
+    let set = repository("reports/cpu-vs-mlx-lm-cold");
+    let mut count = 0;
+    for entry in fs::read_dir(&set).unwrap() {
+        let entry = entry.unwrap();
+        let record = entry.path().join(store::FILE_NAME);
+        if record.is_file() {
+            count += 1;
+            let to = folder.path("my secret set").join(entry.file_name());
+            fs::create_dir_all(&to).unwrap();
+            fs::copy(record, to.join(store::FILE_NAME)).unwrap();
+        }
+    }
+    assert!(count > 2);
+    let share = |arguments: &[&str]| -> Finished {
+        let mut command = folder.command("share");
+        command.args(arguments).output().unwrap().into()
+    };
+    let json = share(&["my secret set", "--json"]).json();
+    let place = json["shared"].as_str().unwrap();
+    assert!(place.contains(&format!("-{count}-runs-")), "{json}");
+    let before = sets::read(&set).unwrap();
+    let after = sets::read(&folder.path(place)).unwrap();
+    assert_eq!(after.notices, [""; 0]);
+    let arms = |set: &sets::Set| -> Vec<_> {
+        let arm = |it: &sets::Process| set.arms.iter().position(|arm| *arm == it.member.arm);
+        set.processes.iter().map(arm).collect()
+    };
+    assert_eq!(arms(&after), arms(&before));
+    let expected: Vec<String> = (1..=after.arms.len())
+        .map(|at| format!("arm-{at}"))
+        .collect();
+    assert_eq!((after.name.as_str(), &after.arms), ("set-1", &expected));
+    let values = |set: &sets::Set| -> Vec<_> {
+        set.processes.iter().map(|it| it.measured.clone()).collect()
+    };
+    assert_eq!(values(&after), values(&before));
+    let report = folder.read(&format!("{place}/report.md"));
+    assert!(report.contains("arm-2"), "{report}");
+    let again = share(&["my secret set"]);
+    check_failed(
+        "again",
+        &again,
+        1,
+        &["exists already and is not overwritten"],
+    );
+    let folders = fs::read_dir(folder.path("reports/machines")).unwrap();
+    assert_eq!(folders.count(), 1, "something is left over");
+}
+
+#[test]
+fn runs_that_are_no_set_are_shared_together_with_a_report_each() {
+    let folder = with_run();
+    fs::create_dir_all(folder.path("two/b")).unwrap();
+    fs::rename(folder.path("run"), folder.path("two/a")).unwrap();
+    let other = repository("reports/h200-lfm2-1.2b/record.jsonl");
+    fs::copy(other, folder.path("two/b/record.jsonl")).unwrap();
+    folder.ok("share two -o shared");
+    let shared = fs::read_dir(folder.path("shared")).unwrap().next().unwrap();
+    let place = format!("shared/{}", shared.unwrap().file_name().to_string_lossy());
+    for run in ["01", "02"] {
+        assert!(folder.exists(&format!("{place}/{run}/report.md")), "{run}");
+        let record = store::read(&folder.path(&format!("{place}/{run}"))).unwrap();
+        assert_eq!(record.start.run_id, run);
+    }
+    // One that cannot be read leaves nothing.
+    folder.write("two/b/record.jsonl", "{}\n");
+    folder.check_error("share two -o none", 1, &["two/b: line 1 is not the start"]);
+    assert_eq!(fs::read_dir(folder.path("none")).unwrap().count(), 0);
 }
