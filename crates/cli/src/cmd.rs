@@ -12,6 +12,7 @@ pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod models;
 pub(crate) mod noise;
+pub(crate) mod pretrain;
 pub(crate) mod regress;
 pub(crate) mod repeats;
 pub(crate) mod report;

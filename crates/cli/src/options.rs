@@ -278,6 +278,15 @@ pub(crate) enum DeviceName {
     Gpu,
 }
 
+impl DeviceName {
+    pub(crate) fn kind(self) -> DeviceKind {
+        match self {
+            Self::Cpu => DeviceKind::Cpu,
+            Self::Gpu => DeviceKind::Gpu,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compile {
@@ -318,10 +327,7 @@ impl ModelOptions {
     }
 
     pub(crate) fn device(&self) -> Option<DeviceKind> {
-        self.device.map(|device| match device {
-            DeviceName::Cpu => DeviceKind::Cpu,
-            DeviceName::Gpu => DeviceKind::Gpu,
-        })
+        self.device.map(DeviceName::kind)
     }
 
     /// The type asked for, or the one that suits the device: 16-bit matrix products are very
