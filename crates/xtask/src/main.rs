@@ -72,7 +72,7 @@ enum Verb {
         #[arg(long)]
         require: bool,
     },
-    /// Regenerate the golden fixtures and the embedded model with pinned Python.
+    /// Regenerate the golden fixtures with pinned Python.
     Fixtures,
     /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
     Peers {
