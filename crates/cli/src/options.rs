@@ -749,7 +749,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_performance_documents() {
-        let plan = resolve("").unwrap();
+        let plan = resolve("model = \"lfm2-1.2b\"").unwrap();
         assert_eq!((plan.iterations, plan.batch_size, plan.seed), (500, 1, 0));
         assert_eq!(window::format(&plan.windows), "1-100,100-300,300-500");
         assert_eq!(plan.optimizer, Optimizer::adam(2e-5));
@@ -767,6 +767,16 @@ mod tests {
                 "How do neural networks work?",
             ]
         );
+    }
+
+    #[test]
+    fn the_embedded_model_has_a_rate_and_prompts_of_its_own() {
+        let plan = resolve("").unwrap();
+        assert_eq!(plan.optimizer, Optimizer::adam(EMBEDDED_RATE));
+        let prompts = prompts::embedded().into_iter().map(|it| it.prompt);
+        assert!(plan.generation.prompts.iter().cloned().eq(prompts));
+        let given = resolve("learning-rate = 0.5").unwrap();
+        assert_eq!(given.optimizer, Optimizer::adam(0.5));
     }
 
     #[test]
