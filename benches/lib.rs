@@ -57,7 +57,7 @@ impl Training {
             compile,
             clear_cache: false,
         };
-        let optimizer = Optimizer::adam(2e-5);
+        let optimizer = Optimizer::adam(1e-3);
         let trainer = Trainer::new(loaded.model.clone(), adapters, optimizer, 0, options)?;
         let data = Dataset::parse(EMBEDDED, EMBEDDED_DATA, &loaded.tokenizer, false)?;
         let options = BatchOptions {
@@ -98,6 +98,7 @@ pub fn record_text(iterations: u32) -> String {
 /// memory than the record.
 pub fn record(iterations: u32) -> Record {
     let mut record = Record {
+        effect: None,
         start: start(iterations),
         phases: Vec::new(),
         iterations: Vec::with_capacity(iterations as usize),
@@ -112,7 +113,7 @@ pub fn record(iterations: u32) -> Record {
         Event::Iteration(iteration) => record.iterations.push(*iteration),
         Event::MachineState(state) => record.states.push(state.clone()),
         Event::End(end) => record.end = Some(end.clone()),
-        Event::Start(_) | Event::Generation(_) | Event::Sensors(_) => {}
+        Event::Start(_) | Event::Generation(_) | Event::Sensors(_) | Event::Effect(_) => {}
     });
     record
 }

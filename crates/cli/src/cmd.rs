@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod models;
 pub(crate) mod noise;
+pub(crate) mod pretrain;
 pub(crate) mod regress;
 pub(crate) mod repeats;
 pub(crate) mod report;

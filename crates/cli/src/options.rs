@@ -121,7 +121,7 @@ pub(crate) struct Options {
     /// adam or adamw [default: adam].
     #[arg(long, help_heading = "Optimizer")]
     pub(crate) optimizer: Option<OptimizerName>,
-    /// Learning rate [default: 2e-5].
+    /// Learning rate [default: 2e-5; 1e-3 for the embedded model].
     #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
     pub(crate) learning_rate: Option<f64>,
     /// Decay of the first moment [default: 0.9].
@@ -167,7 +167,7 @@ pub(crate) struct Options {
     pub(crate) lora_targets: Option<Vec<String>>,
 
     /// Prompt to generate for after training; give it several times for several prompts
-    /// [default: three].
+    /// [default: three, others for the embedded model].
     #[arg(long = "prompt", value_name = "TEXT", help_heading = "Generation")]
     #[serde(rename = "prompt")]
     pub(crate) prompts: Option<Vec<String>>,
@@ -183,6 +183,9 @@ pub(crate) struct Options {
     /// Generate nothing after training [default: false].
     #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_generation: Option<bool>,
+    /// Do not read after training what the losses and texts were before it [default: false].
+    #[arg(long, help_heading = "Generation", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_effect: Option<bool>,
     /// Most tokens per prompt [default: 100].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     pub(crate) max_tokens: Option<u32>,
@@ -278,6 +281,15 @@ pub(crate) enum DeviceName {
     Gpu,
 }
 
+impl DeviceName {
+    pub(crate) fn kind(self) -> DeviceKind {
+        match self {
+            Self::Cpu => DeviceKind::Cpu,
+            Self::Gpu => DeviceKind::Gpu,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compile {
@@ -318,10 +330,7 @@ impl ModelOptions {
     }
 
     pub(crate) fn device(&self) -> Option<DeviceKind> {
-        self.device.map(|device| match device {
-            DeviceName::Cpu => DeviceKind::Cpu,
-            DeviceName::Gpu => DeviceKind::Gpu,
-        })
+        self.device.map(DeviceName::kind)
     }
 
     /// The type asked for, or the one that suits the device: 16-bit matrix products are very
@@ -353,6 +362,8 @@ pub(crate) struct Plan {
     pub(crate) windows: Vec<WindowSpec>,
     pub(crate) compile: Compile,
     pub(crate) clear_cache: bool,
+    /// Whether losses and texts without adapters are read too.
+    pub(crate) compares_effect: bool,
     /// How long the idle machine is measured before the run, where that is said.
     idle: Option<Duration>,
     pub(crate) optimizer: Optimizer,
@@ -373,6 +384,10 @@ pub(crate) struct LoraPlan {
     layers: Option<u32>,
     targets: Vec<String>,
 }
+
+/// Learning rate of the embedded model, whose 1.5 million parameters hardly move at the rate that
+/// suits a billion.
+const EMBEDDED_RATE: f64 = 1e-3;
 
 /// Layers that are adapted by default, where the model has as many.
 const DEFAULT_LORA_LAYERS: u32 = 8;
@@ -482,6 +497,7 @@ impl Options {
             prompts,
             prompt_file,
             no_generation,
+            no_effect,
             max_tokens,
             temperature,
             top_p,
@@ -533,6 +549,7 @@ impl Options {
             prompts,
             prompt_file,
             no_generation: no_generation.or(other.no_generation),
+            no_effect: no_effect.or(other.no_effect),
             max_tokens: max_tokens.or(other.max_tokens),
             temperature: temperature.or(other.temperature),
             top_p: top_p.or(other.top_p),
@@ -562,11 +579,14 @@ impl Options {
             (Some(scale), None) => scale,
             (None, alpha) => alpha.unwrap_or(2.0 * f64::from(rank)) / f64::from(rank),
         };
+        // Small, it learns at a higher rate, and has its own prompts.
+        let embedded = self.model.as_deref().is_none_or(|model| model == EMBEDDED);
         let prompts = match (&self.prompts, &self.prompt_file) {
             (Some(_), Some(_)) => return Err(usage("give prompt or prompts, not both".into())),
             _ if self.no_generation == Some(true) => Vec::new(),
             (Some(texts), None) => texts.iter().cloned().map(Prompt::unchecked).collect(),
             (None, Some(path)) => prompts::read(path)?,
+            (None, None) if embedded => prompts::embedded(),
             (None, None) => prompts::default(),
         };
         let (prompts, checks): (_, Vec<_>) =
@@ -602,6 +622,7 @@ impl Options {
             seed: self.seed.unwrap_or(0),
             compile: self.compile.unwrap_or(Compile::Auto),
             clear_cache: self.clear_cache.unwrap_or(false),
+            compares_effect: !self.no_effect.unwrap_or(false),
             idle: self
                 .idle_seconds
                 .map(|seconds| Duration::from_secs(seconds.into())),
@@ -646,7 +667,11 @@ impl Options {
     }
 
     fn optimizer(&self) -> Result<Optimizer, Failure> {
-        let default = Optimizer::adam(2e-5);
+        let embedded = self.model.as_deref().is_none_or(|model| model == EMBEDDED);
+        let default = Optimizer::adam(match embedded {
+            true => EMBEDDED_RATE,
+            false => 2e-5,
+        });
         let within =
             |name: &str, value: Option<f64>, default: f64, ok: fn(f64) -> bool, range: &str| {
                 let value = value.unwrap_or(default);
@@ -724,7 +749,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_performance_documents() {
-        let plan = resolve("").unwrap();
+        let plan = resolve("model = \"lfm2-1.2b\"").unwrap();
         assert_eq!((plan.iterations, plan.batch_size, plan.seed), (500, 1, 0));
         assert_eq!(window::format(&plan.windows), "1-100,100-300,300-500");
         assert_eq!(plan.optimizer, Optimizer::adam(2e-5));
@@ -742,6 +767,16 @@ mod tests {
                 "How do neural networks work?",
             ]
         );
+    }
+
+    #[test]
+    fn the_embedded_model_has_a_rate_and_prompts_of_its_own() {
+        let plan = resolve("").unwrap();
+        assert_eq!(plan.optimizer, Optimizer::adam(EMBEDDED_RATE));
+        let prompts = prompts::embedded().into_iter().map(|it| it.prompt);
+        assert!(plan.generation.prompts.iter().cloned().eq(prompts));
+        let given = resolve("learning-rate = 0.5").unwrap();
+        assert_eq!(given.optimizer, Optimizer::adam(0.5));
     }
 
     #[test]

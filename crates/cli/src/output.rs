@@ -184,6 +184,18 @@ pub(crate) fn run_text(summary: &Summary, presentation: &Presentation, dir: &Pat
                 .map_or("not measured".into(), units::duration)
         ));
     }
+    if let Some(loss) = summary.effect.as_ref().and_then(|effect| effect.loss) {
+        let interval = loss
+            .interval
+            .map(|(low, high)| format!(" [{}, {}]", units::fixed(low, 4), units::fixed(high, 4)));
+        lines.push(format!(
+            "loss        {} before training, {} after, change {}{}",
+            units::fixed(loss.before, 4),
+            units::fixed(loss.after, 4),
+            units::fixed(loss.change, 4),
+            interval.unwrap_or_default()
+        ));
+    }
     if let (Some(judged), Some(growth)) = (&summary.steadiness, &summary.memory.growth) {
         lines.push(format!(
             "verdicts    step times: {}, memory: {}",

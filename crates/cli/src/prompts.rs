@@ -11,9 +11,17 @@ use crate::exit::Failure;
 /// The prompts of a run that names none.
 const DEFAULT: &str = include_str!("../../../fixtures/prompts.json");
 
+/// Those of a run of the embedded model.
+const EMBEDDED: &str = include_str!("../../../fixtures/prompts-embedded.json");
+
 /// The default prompts.
 pub(crate) fn default() -> Vec<Prompt> {
     parse(DEFAULT).expect("a test reads the prompts that are compiled in")
+}
+
+/// The default prompts of the embedded model.
+pub(crate) fn embedded() -> Vec<Prompt> {
+    parse(EMBEDDED).expect("a test reads the prompts that are compiled in")
 }
 
 /// Reads a file of prompts.

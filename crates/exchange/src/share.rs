@@ -197,6 +197,12 @@ fn clean_event(mut event: Event, removed: &mut BTreeMap<String, u32>) -> Event {
                 note(removed, "generation.token_ids");
             }
         }
+        Event::Effect(effect) => {
+            for before in &mut effect.texts_before {
+                remove(&mut before.text, "effect.texts_before", removed);
+                before.token_ids.fill(0);
+            }
+        }
         Event::End(end) => {
             if let Some(reason) = &mut end.reason {
                 remove(reason, "end.reason", removed);

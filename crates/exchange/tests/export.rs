@@ -130,7 +130,7 @@ fn changed(change: impl Fn(&mut Value)) -> String {
 
 #[test]
 fn nothing_private_is_left_in_a_shared_record() {
-    let text = changed(|value| match value["event"].as_str().unwrap() {
+    let mut text = changed(|value| match value["event"].as_str().unwrap() {
         "start" => {
             value["model"]["name"] = "secret-model".into();
             value["data"]["name"] = "secret-data".into();
@@ -148,6 +148,10 @@ fn nothing_private_is_left_in_a_shared_record() {
         "end" => value["reason"] = "cannot read /secret".into(),
         _ => {}
     });
+    let effect = json!({"event": "effect", "start_ns": 1, "wall_ns": 1, "samples": [],
+        "texts_before": [{"token_ids": [5], "text": "secret text", "finish": "stop"}]});
+    let end = text.trim_end().rfind('\n').unwrap() + 1;
+    text.insert_str(end, &format!("{effect}\n"));
     // A name that is a word of the format must not break the record.
     let names = [
         "maria".to_owned(),
@@ -172,11 +176,13 @@ fn nothing_private_is_left_in_a_shared_record() {
         "start.config.generation.checks",
         "generation.text",
         "generation.token_ids",
+        "effect.texts_before",
         "end.reason",
     ] {
         assert!(fields.contains(field), "{field}: {fields:?}");
     }
     let record = store::parse(&shared.text).unwrap();
+    assert_eq!(record.effect.unwrap().texts_before[0].token_ids, [0]);
     assert_eq!(record.start.mlx.variables["MLX_MAX_OPS_PER_BUFFER"], "20");
     assert!(
         record

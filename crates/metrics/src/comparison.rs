@@ -41,6 +41,13 @@ const MOST_MORE_RUNS: u32 = 1_000;
 /// Ratios computed from decimal figures meet a limit only up to rounding.
 const ROUNDING: f64 = 1e-12;
 
+/// The interval of the mean of differences of pairs, by Student's t; `None` of fewer than two.
+pub(crate) fn paired_interval(differences: &[f64], level: f64) -> Option<(f64, f64)> {
+    (differences.len() >= 2)
+        .then(|| Estimate::paired(Moments::of(differences)))?
+        .map(|estimate| estimate.interval(level))
+}
+
 /// Compares the arms in every metric.
 ///
 /// `noise` is the machine's noise floor, where one was measured. Runs of different work get no

@@ -31,6 +31,8 @@
 //! | [`audit`] | checks whether figures can be true together |
 //! | [`summary`] | everything a report shows of one record, derived from its raw samples |
 //! | [`quality`] | whether a generated text passes the checks of its prompt |
+//! | [`trigram`] | a model of neighbouring tokens, for a loss to stay below |
+//! | [`copying`] | how much of a generated text is from the training text |
 //! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
 //! | [`machine`] | facts about the machine and its state |
@@ -47,6 +49,7 @@ pub mod chips;
 pub mod claims;
 pub mod compare;
 pub mod comparison;
+pub mod copying;
 pub mod doctor;
 pub mod energy;
 pub mod engine;
@@ -89,5 +92,6 @@ pub mod sweep;
 pub mod synthetic;
 #[cfg(test)]
 mod testing;
+pub mod trigram;
 pub mod validity;
 pub mod window;

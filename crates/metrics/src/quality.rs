@@ -130,14 +130,24 @@ impl Check {
 
 /// Judges what was generated for a prompt with these checks.
 pub fn judge(generation: &Generation, checks: Option<&Checks>, weights: &Weights) -> Quality {
+    judge_text(&generation.text, generation.finish, checks, weights)
+}
+
+/// The same of a text by itself.
+pub(crate) fn judge_text(
+    text: &str,
+    finish: Finish,
+    checks: Option<&Checks>,
+    weights: &Weights,
+) -> Quality {
     if matches!(weights, Weights::Random { .. }) {
         return Quality::NotJudged(Why::RandomWeights);
     }
-    if generation.finish == Finish::Interrupted {
+    if finish == Finish::Interrupted {
         return Quality::NotJudged(Why::Interrupted);
     }
     match checks.filter(|checks| **checks != Checks::default()) {
-        Some(checks) => Quality::Judged(outcomes(&generation.text, checks)),
+        Some(checks) => Quality::Judged(outcomes(text, checks)),
         None => Quality::NotJudged(Why::NoChecks),
     }
 }

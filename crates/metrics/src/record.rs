@@ -41,6 +41,7 @@ pub enum Event {
     Phase(Phase),
     Iteration(Iteration),
     Generation(Generation),
+    Effect(Effect),
     MachineState(MachineState),
     Sensors(Sensors),
     End(End),
@@ -546,6 +547,39 @@ pub enum Finish {
     Stop,
     Length,
     Interrupted,
+}
+
+/// What training changed: losses and texts without the adapters beside those with them.
+///
+/// All of it is read after training, when adapters can be left away, and nothing of it is timed:
+/// the base weights are the same before and after.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct Effect {
+    /// Since process start.
+    pub start_ns: u64,
+    pub wall_ns: u64,
+    /// The first samples of the training data, each by itself and without dropout.
+    pub samples: Vec<SampleLoss>,
+    /// What the model says without adapters to each of the prompts, in their order.
+    pub texts_before: Vec<TextBefore>,
+}
+
+/// Mean loss of one sample over its loss tokens; null where it is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct SampleLoss {
+    pub loss_tokens: u32,
+    /// Without adapters.
+    pub before: Option<f32>,
+    /// With them.
+    pub after: Option<f32>,
+}
+
+/// A text without adapters, chosen as those with them were.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct TextBefore {
+    pub token_ids: Vec<u32>,
+    pub text: String,
+    pub finish: Finish,
 }
 
 /// What may change while the machine runs. Every field is null where it could not be read.

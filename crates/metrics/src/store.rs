@@ -8,7 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::record::{
-    End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Sensors, Start,
+    Effect, End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Sensors, Start,
 };
 use crate::window;
 
@@ -153,6 +153,8 @@ pub struct Record {
     /// Numbered from 1 without a gap.
     pub iterations: Vec<Iteration>,
     pub generations: Vec<Generation>,
+    /// `None` where it was not read.
+    pub effect: Option<Effect>,
     pub states: Vec<MachineState>,
     /// In the order of time.
     pub sensors: Vec<Sensors>,
@@ -175,11 +177,14 @@ impl Record {
             .generations
             .iter()
             .map(|it| it.start_ns.saturating_add(it.wall_ns));
+        let effect = self.effect.iter();
+        let effect = effect.map(|it| it.start_ns.saturating_add(it.wall_ns));
         let states = self.states.iter().map(|state| state.at_ns);
         let sensors = self.sensors.iter().map(|sensors| sensors.at_ns);
         phases
             .chain(iterations)
             .chain(generations)
+            .chain(effect)
             .chain(states)
             .chain(sensors)
             .max()
@@ -280,6 +285,7 @@ fn parse_bytes(bytes: &[u8]) -> Result<Record, ParseError> {
         phases: Vec::new(),
         iterations: Vec::new(),
         generations: Vec::new(),
+        effect: None,
         states: Vec::new(),
         sensors: Vec::new(),
         end: None,
@@ -366,6 +372,12 @@ fn add(record: &mut Record, event: Event) -> Result<(), String> {
             }
             record.generations.push(generation);
         }
+        Event::Effect(effect) => {
+            if record.effect.is_some() {
+                return Err("the effect of training stands there already".to_owned());
+            }
+            record.effect = Some(effect);
+        }
         Event::MachineState(state) => record.states.push(state),
         Event::Sensors(sensors) => {
             if let Some(last) = record.sensors.last()
@@ -408,6 +420,7 @@ fn span(event: &Event) -> Result<(u64, u64), String> {
             lasting(it.first_token_ns, &it.token_ns)
                 .map(|_| (it.start_ns, it.start_ns + it.wall_ns))
         }
+        Event::Effect(it) => lasting(it.start_ns, &[it.wall_ns]),
         Event::MachineState(it) => Ok((it.at_ns, it.at_ns)),
         Event::Sensors(it) => Ok((it.at_ns, it.at_ns)),
         Event::End(it) => Ok((it.wall_ns, it.wall_ns)),
@@ -762,7 +775,7 @@ mod tests {
         check_error(
             &with("{\"event\":\"coffee\"}"),
             "line 2 is broken: unknown variant `coffee`, expected one of `start`, `phase`, \
-             `iteration`, `generation`, `machine_state`, `sensors`, `end` (column 17); restore \
+             `iteration`, `generation`, `effect`, `machine_state`, `sensors`, `end` (column 17); restore \
              the file, or delete that line",
         );
         check_error(

@@ -6,11 +6,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::comparison;
 use crate::energy::{self, Energy};
 use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
-use crate::quality::{self, Quality, Why};
-use crate::record::{End, Finish, Generation, Iteration, PhaseKind, Status, WindowSpec};
+use crate::quality::{self, Checks, Quality, Why};
+use crate::record::{
+    self, End, Finish, Generation, Iteration, PhaseKind, SampleLoss, Status, TextBefore, WindowSpec,
+};
 use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
 use crate::steadiness::{self, Level, Steadiness};
@@ -36,6 +39,8 @@ pub struct Summary {
     pub first_steady: Option<usize>,
     /// One for every prompt, in the order they ran.
     pub generations: Vec<GenerationSummary>,
+    /// What training changed; `None` where it was not read.
+    pub effect: Option<Effect>,
     pub memory: Memory,
     pub budget: Budget,
     /// From just before the process was started to the end of its tenth step; `None` for a run by
@@ -209,6 +214,48 @@ impl GenerationSummary {
     }
 }
 
+/// Loss of samples and quality of texts, without the adapters and with them.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
+pub struct Effect {
+    /// `None` where no sample has two finite losses.
+    pub loss: Option<LossChange>,
+    /// What came of the checks of each prompt before training, in the prompts' order.
+    pub quality_before: Vec<Quality>,
+}
+
+/// Mean losses of samples, each of which counts once, in nats per token.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
+pub struct LossChange {
+    pub samples: u32,
+    /// Samples that are left out, since a loss was not finite.
+    pub left_out: u32,
+    pub before: f64,
+    pub after: f64,
+    /// Mean of the samples' differences, after less before.
+    pub change: f64,
+    /// Of the change, by Student's t over the samples; `None` of fewer than two.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl LossChange {
+    fn of(samples: &[SampleLoss], confidence: f64) -> Option<Self> {
+        let finite = samples.iter().filter_map(|it| it.before.zip(it.after));
+        let (before, after): (Vec<f64>, Vec<f64>) = finite
+            .map(|(before, after)| (f64::from(before), f64::from(after)))
+            .unzip();
+        let pairs = before.iter().zip(&after);
+        let differences: Vec<f64> = pairs.map(|(before, after)| after - before).collect();
+        Some(Self {
+            samples: before.len() as u32,
+            left_out: (samples.len() - before.len()) as u32,
+            before: stats::mean(&before)?,
+            after: stats::mean(&after)?,
+            change: stats::mean(&differences)?,
+            interval: comparison::paired_interval(&differences, confidence),
+        })
+    }
+}
+
 /// Memory over the iterations of the run.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Memory {
@@ -298,6 +345,8 @@ pub enum Part {
     Generation,
     /// Waiting for the machine, and measuring it when idle.
     Idle,
+    /// Reading losses and texts without the adapters; only of a run that did.
+    Effect,
 }
 
 /// Derives everything a report shows from a record, judging by the thresholds it was recorded
@@ -339,6 +388,7 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
         windows,
         first_steady,
         generations: generations(record, rules),
+        effect: record.effect.as_ref().map(|it| effect(it, record, rules)),
         memory: memory(record, &rules.leak),
         budget: budget(record),
         time_to_step_10_ns: time_to_step_10_ns(record),
@@ -439,12 +489,28 @@ pub(crate) fn stages(iterations: &[Iteration]) -> Option<StepStages> {
     iterations.iter().try_fold(nothing, sum)
 }
 
+fn effect(effect: &record::Effect, record: &Record, rules: &Rules) -> Effect {
+    let judged = |(index, text): (usize, &TextBefore)| {
+        let checks = checks_of(record, index);
+        quality::judge_text(&text.text, text.finish, checks, &record.start.model.weights)
+    };
+    Effect {
+        loss: LossChange::of(&effect.samples, rules.steadiness.confidence),
+        quality_before: effect.texts_before.iter().enumerate().map(judged).collect(),
+    }
+}
+
+/// The checks of a prompt by its place.
+fn checks_of(record: &Record, index: usize) -> Option<&Checks> {
+    record.start.config.generation.checks.as_ref()?.get(index)
+}
+
 fn generations(record: &Record, rules: &Rules) -> Vec<GenerationSummary> {
     let config = &record.start.config.generation;
     let judged = |(index, generation): (usize, &Generation)| {
         // Generations stand in the order of the prompts, of which an interrupted run lacks the last.
         let prompt = config.prompts.get(index);
-        let checks = config.checks.as_ref().and_then(|checks| checks.get(index));
+        let checks = checks_of(record, index);
         let checks = checks.filter(|_| prompt == Some(&generation.prompt));
         GenerationSummary {
             token_level: token_level(generation, rules),
@@ -558,7 +624,11 @@ fn budget(record: &Record) -> Budget {
         ),
         (Part::Idle, phase(PhaseKind::Idle)),
     ];
-    let measured: Vec<_> = fetch.into_iter().chain(measured).collect();
+    let effect = record
+        .effect
+        .as_ref()
+        .map(|it| (Part::Effect, Some(it.wall_ns)));
+    let measured: Vec<_> = fetch.into_iter().chain(measured).chain(effect).collect();
     let share = |ns: f64| (wall_ns > 0).then(|| ns / wall_ns as f64);
     let explained = total(measured.iter().filter_map(|(_, ns)| *ns));
     // In 128 bits, since parts that overlap may add up to more than the whole.
@@ -618,6 +688,7 @@ mod tests {
             ],
             iterations: (1..=6).map(testing::iteration).collect(),
             generations: vec![testing::generation(400, &[100, 110, 90])],
+            effect: None,
             states: Vec::new(),
             sensors: Vec::new(),
             end: Some(End {
@@ -662,6 +733,61 @@ mod tests {
         assert_eq!(training.peak_bytes, 6000);
         assert_eq!(training.first_loss, Some(4.75));
         assert_eq!(training.last_loss, Some(3.5));
+    }
+
+    #[test]
+    fn the_change_of_the_loss_is_that_of_pairs_and_has_their_interval() {
+        let effect = |losses: &[(Option<f32>, Option<f32>)]| {
+            let mut record = whole_run();
+            let sample = |&(before, after): &_| SampleLoss {
+                loss_tokens: 60,
+                before,
+                after,
+            };
+            let text = TextBefore {
+                token_ids: Vec::new(),
+                text: "one two".to_owned(),
+                finish: Finish::Stop,
+            };
+            record.effect = Some(record::Effect {
+                start_ns: 30_000,
+                wall_ns: 2_000,
+                samples: losses.iter().map(sample).collect(),
+                texts_before: vec![text],
+            });
+            record.start.model.weights = record::Weights::Embedded {
+                sha256: String::new(),
+            };
+            record.start.config.generation.checks = Some(vec![Checks {
+                must_mention: vec!["two".to_owned()],
+                ..Checks::default()
+            }]);
+            let summary = summarize(&record);
+            assert_eq!(
+                summary.budget.rest_ns,
+                40_000 - 8100 - 600 - 10_800 - 2_000 - 2_000
+            );
+            summary.effect.unwrap()
+        };
+        let some = |before, after| (Some(before), Some(after));
+        let found = effect(&[
+            some(4.0, 3.0),
+            some(3.0, 2.5),
+            (None, Some(1.0)),
+            some(5.0, 3.0),
+        ]);
+        let loss = found.loss.unwrap();
+        assert_eq!((loss.samples, loss.left_out), (3, 1));
+        assert_close(Some(loss.before), 4.0);
+        assert_close(Some(loss.after), 8.5 / 3.0);
+        // Differences -1, -0.5 and -2: mean -3.5 / 3, variance 7 / 12; t of 2 degrees at 97.5 %.
+        let half = 4.302_652_729_696_142 * (7.0_f64 / 12.0 / 3.0).sqrt();
+        let (low, high) = loss.interval.unwrap();
+        assert!((low - (-3.5 / 3.0 - half)).abs() < 1e-9, "{low}");
+        assert!((high - (-3.5 / 3.0 + half)).abs() < 1e-9, "{high}");
+        assert!(matches!(&found.quality_before[..], [Quality::Judged(all)] if all[0].passed));
+        assert_eq!(effect(&[some(2.0, 1.0)]).loss.unwrap().interval, None);
+        assert_eq!(effect(&[(None, None)]).loss, None);
     }
 
     /// Label, first and last iteration and step time of every window of a run that ended after

@@ -384,6 +384,11 @@ impl Batches {
         self.build(index)
     }
 
+    /// Every batch once, in the order of the data.
+    pub fn each(&self) -> impl Iterator<Item = Batch> {
+        (0..self.batches.len()).map(|index| self.build(index))
+    }
+
     /// One batch of every padded width that occurs, narrowest first: all shapes a step will meet.
     pub fn one_of_each_width(&self) -> Vec<Batch> {
         let mut widths = Vec::new();

@@ -89,7 +89,16 @@ impl Lfm2 {
     /// # Errors
     ///
     /// A tensor that is missing, which the loaders have already ruled out.
-    pub fn new(shape: Shape, mut tensors: Tensors) -> Result<Self> {
+    pub fn new(shape: Shape, tensors: Tensors) -> Result<Self> {
+        Self::build(shape, tensors, false)
+    }
+
+    /// The same inside a function that MLX transforms, whose gradients reach the tensors.
+    pub(crate) fn traced(shape: Shape, tensors: Tensors) -> Result<Self> {
+        Self::build(shape, tensors, true)
+    }
+
+    fn build(shape: Shape, mut tensors: Tensors, traced: bool) -> Result<Self> {
         let tensors = &mut tensors;
         let embed_tokens = Matrix::remove(tensors, "model.embed_tokens", shape.hidden_size)?;
         let gradient_multiple = mlx::attention_gradient_multiple(embed_tokens.dtype());
@@ -103,7 +112,7 @@ impl Lfm2 {
             let mut linears = Vec::new();
             for modules in joined(kind) {
                 let (here, after) = rest.split_at(modules);
-                linears.push(Linear::new(slot, here, &layer, tensors)?);
+                linears.push(Linear::new(slot, here, &layer, tensors, traced)?);
                 slot += modules;
                 rest = after;
             }
@@ -243,7 +252,19 @@ impl Lfm2 {
         lora: Option<&Pass>,
         cache: Option<&mut Cache>,
     ) -> MlxResult<Array> {
-        let mut h = self.embed_tokens.gather(tokens)?;
+        self.hidden_through(tokens, lora, cache, &mut Ok)
+    }
+
+    /// The same with the embeddings, and whatever a layer adds to them, passed through `change`:
+    /// where dropout goes while the weights themselves are trained.
+    pub(crate) fn hidden_through(
+        &self,
+        tokens: &Array,
+        lora: Option<&Pass>,
+        cache: Option<&mut Cache>,
+        change: &mut dyn FnMut(Array) -> MlxResult<Array>,
+    ) -> MlxResult<Array> {
+        let mut h = change(self.embed_tokens.gather(tokens)?)?;
         let (mut states, offset) = match cache {
             Some(cache) => {
                 let offset = cache.offset;
@@ -269,9 +290,9 @@ impl Lfm2 {
                 }
                 (Mixer::Conv(conv), _) => conv.forward(&self.shape, &x, lora, None),
             }?;
-            h = h.add(mixed)?;
+            h = h.add(change(mixed)?)?;
             let x = fast::rms_norm(&h, Some(&layer.ffn_norm), self.shape.norm_eps)?;
-            h = h.add(layer.feed_forward.forward(&x, lora)?)?;
+            h = h.add(change(layer.feed_forward.forward(&x, lora)?)?)?;
         }
         fast::rms_norm(&h, Some(&self.embedding_norm), self.shape.norm_eps)
     }
@@ -410,6 +431,7 @@ impl Linear {
         modules: &[LinearSpec],
         layer: &str,
         tensors: &mut Tensors,
+        traced: bool,
     ) -> Result<Self> {
         let mut joints: Vec<(Vec<&LinearSpec>, Vec<Matrix>)> = Vec::new();
         for spec in modules {
@@ -433,7 +455,7 @@ impl Linear {
                 |spec: &LinearSpec| take(tensors, &format!("{layer}.{}.bias", spec.module));
             // Only modules with an input of their own have biases.
             let bias = specs[0].bias.then(|| bias(specs[0])).transpose()?;
-            let matrix = Matrix::join(matrices)?;
+            let matrix = Matrix::join(matrices, traced)?;
             Ok(Joint { ends, matrix, bias })
         };
         Ok(Self {

@@ -15,6 +15,7 @@
 //! | [`lora`] | adapters: attach, save, load, fuse |
 //! | [`tokenizer`], [`data`] | text to token ids, JSONL to padded batches |
 //! | [`train`] | one optimizer step |
+//! | [`corpus`], [`vocabulary`], [`pretrain`] | text, tokenizer and steps of training a model from random weights |
 //! | [`generate`] | prefill and decode |
 //! | [`load`] | presets, the embedded default, and model folders |
 //! | [`hub`] | a model's files on the hub, and its cache |
@@ -23,6 +24,7 @@
 
 pub mod cache;
 pub mod config;
+pub mod corpus;
 pub mod data;
 mod error;
 pub mod export;
@@ -32,10 +34,12 @@ pub mod lfm2;
 pub mod load;
 pub mod lora;
 pub mod mlx;
+pub mod pretrain;
 pub mod quantization;
 pub mod random;
 pub mod tokenizer;
 pub mod train;
+pub mod vocabulary;
 pub mod weights;
 
 pub use error::Error;

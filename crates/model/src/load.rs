@@ -167,6 +167,36 @@ impl Place {
         }
     }
 
+    /// Bytes of config, tokenizer and weights where they are stored.
+    ///
+    /// # Errors
+    ///
+    /// A preset, which has no weights, and a folder that lacks one of the files.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        let dir = match &self.files {
+            Files::Embedded => {
+                let texts = [
+                    EMBEDDED_CONFIG,
+                    EMBEDDED_TOKENIZER,
+                    EMBEDDED_TOKENIZER_CONFIG,
+                ];
+                let bytes = texts.iter().map(|text| text.len()).sum::<usize>();
+                return Ok((bytes + EMBEDDED_WEIGHTS.len()) as u64);
+            }
+            Files::Preset(preset) => {
+                let problem = format!("`{}` has random weights, and no files", preset.name);
+                return Err(Error::Invalid(problem));
+            }
+            Files::Folder(dir) => dir,
+        };
+        let names = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+        let files = names.iter().map(|name| dir.join(name));
+        files
+            .chain(weights::shard_paths(dir)?)
+            .map(|path| Ok(fs::metadata(&path).map_err(Error::io("read", &path))?.len()))
+            .sum()
+    }
+
     /// The type its weights are stored in: that of most of them.
     ///
     /// # Errors

@@ -312,20 +312,23 @@ impl Matrix {
         }
     }
 
-    /// Matrices of the same inputs and scheme, one below the other.
+    /// Matrices of the same inputs and scheme, one below the other; `traced` inside a function that
+    /// MLX transforms, where nothing can be evaluated.
     ///
     /// # Errors
     ///
     /// Those of MLX.
-    pub(crate) fn join(mut parts: Vec<Self>) -> Result<Self> {
+    pub(crate) fn join(mut parts: Vec<Self>, traced: bool) -> Result<Self> {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
         let join = |part: fn(&Self) -> Option<&Array>| -> Result<Array> {
             let parts: Vec<_> = parts.iter().filter_map(part).collect();
             let joined = ops::concatenate(&parts, 0)?;
-            // The parts are no longer needed, and would double the memory.
-            joined.eval()?;
+            if !traced {
+                // The parts are no longer needed, and would double the memory.
+                joined.eval()?;
+            }
             Ok(joined)
         };
         let weight = join(|it| Some(it.parts().0))?;

@@ -50,6 +50,10 @@ impl Message {
     pub fn role(&self) -> Option<&str> {
         self.0.get("role").and_then(Value::as_str)
     }
+
+    pub fn content(&self) -> Option<&str> {
+        self.0.get("content").and_then(Value::as_str)
+    }
 }
 
 const TEMPLATE: &str = "chat_template";

@@ -56,7 +56,7 @@ impl Optimizer {
     }
 }
 
-type StepFn = Box<dyn FnMut(&[Array]) -> MlxResult<Vec<Array>>>;
+pub(crate) type StepFn = Box<dyn FnMut(&[Array]) -> MlxResult<Vec<Array>>>;
 
 /// Trains adapters on a model whose own weights stay as they are.
 pub struct Trainer {
@@ -206,11 +206,22 @@ impl Optimizer {
         &self,
         param: &Array,
         gradient: &Array,
+        moments: (&Array, &Array),
+    ) -> MlxResult<(Array, Array, Array)> {
+        let learning_rate = Array::from_f32(self.learning_rate as f32);
+        self.update_at(&learning_rate, param, gradient, moments)
+    }
+
+    /// The same at another learning rate, an f32 scalar.
+    pub(crate) fn update_at(
+        &self,
+        learning_rate: &Array,
+        param: &Array,
+        gradient: &Array,
         (first, second): (&Array, &Array),
     ) -> MlxResult<(Array, Array, Array)> {
         // Constants are rounded once from f64, as Python's are; 1 - beta in f32 would differ.
         let scalar = |value: f64| Array::from_f32(value as f32);
-        let learning_rate = scalar(self.learning_rate);
         let param = match self.weight_decay {
             Some(decay) => {
                 let kept = scalar(1.0).subtract(learning_rate.multiply(scalar(decay))?)?;
@@ -223,7 +234,7 @@ impl Optimizer {
         let second = (second.multiply(scalar(self.beta2))?)
             .add(gradient.square()?.multiply(scalar(1.0 - self.beta2))?)?;
         let step =
-            (first.multiply(&learning_rate)?).divide(second.sqrt()?.add(scalar(self.eps))?)?;
+            (first.multiply(learning_rate)?).divide(second.sqrt()?.add(scalar(self.eps))?)?;
         Ok((param.subtract(step)?, first, second))
     }
 }
@@ -250,13 +261,18 @@ fn loss(
     let from = positions.ge(bounds.try_index((.., ..1))?)?;
     let mask = from.logical_and(positions.le(bounds.try_index((.., 1..))?)?)?;
 
-    let scores = logits
-        .take_along_axis(targets.expand_dims(-1)?, -1)?
-        .squeeze_axes(&[-1])?;
-    let entropy = logits.logsumexp_axis(-1, None)?.subtract(scores)?;
+    let entropy = cross_entropy(&logits, &targets)?;
     let masked = entropy.multiply(mask.as_dtype(entropy.dtype())?)?;
     let total = masked.as_dtype(Dtype::Float32)?.sum(None)?;
     total.divide(mask.sum(None)?)
+}
+
+/// Cross-entropy of every position, `[rows, L]`, of logits `[rows, L, vocab]` in their type.
+pub(crate) fn cross_entropy(logits: &Array, targets: &Array) -> MlxResult<Array> {
+    let scores = logits
+        .take_along_axis(targets.expand_dims(-1)?, -1)?
+        .squeeze_axes(&[-1])?;
+    logits.logsumexp_axis(-1, None)?.subtract(scores)
 }
 
 /// The loss over a batch's tokens and bounds, and its gradient for every adapter parameter.

@@ -20,6 +20,7 @@ mod comparison;
 mod conclusion;
 mod configuration;
 mod consistency;
+mod effect;
 mod energy;
 mod fields;
 mod generation;
@@ -65,6 +66,7 @@ pub(crate) struct View {
     consistency: Option<consistency::Consistency>,
     marks: consistency::Marks,
     generation: Option<generation::GenerationView>,
+    effect: Option<effect::EffectView>,
     memory: memory::MemoryView,
     system: String,
     machine_state: String,
@@ -106,6 +108,7 @@ impl View {
             consistency: consistency::consistency(summary),
             marks: consistency::marks(record, summary),
             generation: generation::generation(record, summary),
+            effect: effect::effect(record, summary),
             memory: memory::memory(record, summary),
             system: system::system(record),
             machine_state: system::machine_state(&record.states),

@@ -182,7 +182,7 @@ fn samples_are_one_row_an_iteration_and_one_a_token() {
     );
     let [first, second] = [0, 1].map(|index| record.iterations[index]);
     let expected = format!(
-        "1,{},{},{},1,{},{},{},{},",
+        "1,{},{},{},,,1,{},{},{},{},",
         first.start_ns,
         first.data_ns,
         first.step_ns,

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use metrics::quality::{Agreement, Checks, Score};
 use metrics::record::{
-    AdapterShape, Build, Config, CpuTier, Data, End, Engine, Event, Finish, Generation,
+    AdapterShape, Build, Config, CpuTier, Data, Effect, End, Engine, Event, Finish, Generation,
     GenerationConfig, Iteration, Lora, Machine, MachineState, Member, Metallib, Mlx, Model,
-    NativeSetup, Optimizer, Packed, Phase, PhaseKind, Quantization, SCHEMA, Sampling, Sensors,
-    Settled, Start, Status, Weights, WindowSpec,
+    NativeSetup, Optimizer, Packed, Phase, PhaseKind, Quantization, SCHEMA, SampleLoss, Sampling,
+    Sensors, Settled, Start, Status, TextBefore, Weights, WindowSpec,
 };
 use metrics::rules::{Rules, WORDS};
 use metrics::store::Record;
@@ -21,7 +21,7 @@ use report::{REPORT, Rendered, render, render_summary};
 
 #[test]
 fn a_complete_run() {
-    check("complete", &complete(500));
+    check("complete", &compared(500));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn the_sections_stand_in_one_order_whatever_was_measured() {
 
 #[test]
 fn every_figure_links_to_a_field_that_the_record_has() {
-    let record = complete(500);
+    let record = compared(500);
     let rendered = render(&record).unwrap();
     let text = rendered.get(REPORT).unwrap();
     let (body, appendix) = text.split_once("## Appendix: fields").unwrap();
@@ -336,6 +336,7 @@ fn every_figure_links_to_a_field_that_the_record_has() {
         Event::Phase(record.phases[0]),
         Event::Iteration(record.iterations[0]),
         Event::Generation(record.generations[0].clone()),
+        Event::Effect(record.effect.unwrap()),
         Event::MachineState(record.states[0].clone()),
         Event::Sensors(record.sensors[0].clone()),
         Event::End(record.end.unwrap()),
@@ -715,6 +716,7 @@ fn complete(iterations: u32) -> Record {
         phases,
         iterations,
         generations,
+        effect: None,
         states: vec![state(1_000_000, 310), state(clock, 1_270)],
         sensors: sensors(clock),
         end: Some(End {
@@ -724,6 +726,36 @@ fn complete(iterations: u32) -> Record {
         }),
         notices: Vec::new(),
     }
+}
+
+/// A complete run that was compared with the model before training.
+fn compared(iterations: u32) -> Record {
+    let mut record = complete(iterations);
+    let sample = |(before, after): (f32, f32)| SampleLoss {
+        loss_tokens: 70,
+        before: Some(before),
+        after: Some(after),
+    };
+    let losses = [(4.0, 3.0), (3.0, 2.5), (5.0, 3.0)].map(sample);
+    let lost = SampleLoss {
+        loss_tokens: 62,
+        before: Some(4.5),
+        after: None,
+    };
+    let text = |text: &str| TextBefore {
+        token_ids: vec![9, 8, 7],
+        text: text.to_owned(),
+        finish: Finish::Stop,
+    };
+    let end = record.end.as_mut().unwrap();
+    record.effect = Some(Effect {
+        start_ns: end.wall_ns,
+        wall_ns: 300_000_000,
+        samples: losses.into_iter().chain([lost]).collect(),
+        texts_before: vec![text("No answer.\u{1b}[0m"), text("`Another` | one")],
+    });
+    end.wall_ns += 300_000_000;
+    record
 }
 
 fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {

@@ -1,4 +1,4 @@
-//! Golden fixtures and the embedded model, made by pinned Python.
+//! Golden fixtures, made by pinned Python.
 
 use std::path::Path;
 
@@ -50,7 +50,6 @@ pub(crate) fn fixtures() -> Result<()> {
     }
     // The quantized models are conversions of the one that transformers saved.
     run(&python, "fixtures/make_quantized.py")?;
-    run(&python, "fixtures/make_embedded.py")?;
     run(&python, "fixtures/make_statistics.py")?;
     Ok(())
 }

@@ -84,7 +84,7 @@ enum Verb {
         /// Only these.
         targets: Vec<String>,
     },
-    /// Regenerate the golden fixtures and the embedded model with pinned Python.
+    /// Regenerate the golden fixtures with pinned Python.
     Fixtures,
     /// Install other programs that `lfmark versus` measures: pinned Python, under `native/peers/`.
     Peers {

@@ -15,16 +15,19 @@ use metrics::{
     bandwidth,
     footprint::FootprintReader,
     measure::{self, Clock, Outcome, SystemClock},
-    record::{self, Copies, End, Event, Finish, Member, Phase, PhaseKind, Settled, Start, Status},
+    record::{
+        self, Copies, Effect, End, Event, Finish, Member, Phase, PhaseKind, SampleLoss, Settled,
+        Start, Status, TextBefore,
+    },
     store::{self, StoreError, Writer},
     summary::summarize,
 };
 use model::{
     data::{BatchOptions, Batches, Dataset, Order, PAD_TO},
-    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded},
+    load::{self, EMBEDDED, EMBEDDED_DATA, Loaded, Source},
     lora::Adapters,
     mlx::{DeviceKind, Memory, Session},
-    train::{Optimizer, StepOptions, Trainer},
+    train::{self, Optimizer, StepOptions, Trainer},
 };
 use report::units;
 
@@ -49,6 +52,10 @@ pub(crate) const REPORTS: &str = "reports";
 
 /// Adapters within the run folder.
 pub(crate) const ADAPTERS: &str = "adapters";
+
+/// Samples whose losses without and with adapters are read, the first ones of the data: enough for
+/// an interval, and few enough to take little of the time of a run.
+const COMPARED_SAMPLES: usize = 64;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -169,6 +176,8 @@ struct Run<'a> {
     config: record::Config,
     loaded: Rc<Loaded>,
     training: Option<Training>,
+    /// The data, where it is to be seen what training changes.
+    compared: Option<Dataset>,
     writer: Writer,
     footprint: FootprintReader,
     telemetry: Telemetry,
@@ -262,7 +271,7 @@ impl<'a> Run<'a> {
             data: data(plan, &dataset, truncated),
             footprint_source: footprint.source().map(str::to_owned),
             rules: Some(plan.rules),
-            member,
+            member: member.clone(),
             engine: None,
             launch_ns,
             sampling: telemetry.sampling().cloned(),
@@ -278,9 +287,13 @@ impl<'a> Run<'a> {
             writer.append(&Event::Phase(phase))?;
         }
         telemetry.drain(&mut writer)?;
+        // Of a set's runs only the times count, and random weights say nothing.
+        let random = matches!(loaded.source, Source::Random { .. });
+        let compared = plan.compares_effect && !random && member.is_none();
         Ok(Self {
             plan,
             config,
+            compared: compared.then_some(dataset),
             loaded,
             training: Some(Training { trainer, batches }),
             writer,
@@ -325,7 +338,7 @@ impl<'a> Run<'a> {
         };
         self.save(&adapters, ending, advice, dir)
             .and_then(|ending| match ending {
-                Ending::Complete => self.generate(adapters),
+                Ending::Complete => self.generate(Rc::new(adapters)),
                 ending => Ok(ending),
             })
     }
@@ -386,9 +399,9 @@ impl<'a> Run<'a> {
         outcome.map_err(|e| e.error.context(format!("iteration {}", e.iteration)))
     }
 
-    fn generate(&mut self, adapters: Adapters) -> anyhow::Result<Ending> {
+    fn generate(&mut self, adapters: Rc<Adapters>) -> anyhow::Result<Ending> {
         if self.config.generation.prompts.is_empty() {
-            return Ok(Ending::Complete);
+            return self.compare(&adapters);
         }
         self.progress.phase("generating");
         // Buffers of training are no use here, and would be counted as cache.
@@ -396,7 +409,7 @@ impl<'a> Run<'a> {
         let loaded = self.loaded.clone();
         let mut generator = Generator {
             loaded: &loaded,
-            adapters: Some(Rc::new(adapters)),
+            adapters: Some(adapters.clone()),
             config: self.config.generation.clone(),
             sampling: self.plan.sampling(),
             clock: self.clock,
@@ -424,6 +437,73 @@ impl<'a> Run<'a> {
                 )));
             }
         }
+        self.compare(&adapters)
+    }
+
+    /// Reads losses and texts without the adapters, beside which those with them are seen.
+    fn compare(&mut self, adapters: &Adapters) -> anyhow::Result<Ending> {
+        let Some(dataset) = self.compared.take() else {
+            return Ok(Ending::Complete);
+        };
+        let interrupted = || {
+            let reason = "interrupted while losses and texts without adapters were read";
+            Ok(Ending::Interrupted(reason.to_owned()))
+        };
+        self.progress
+            .phase("comparing with the model before training");
+        let start_ns = self.clock.now_ns();
+        let model = &self.loaded.model;
+        // Fresh adapters change nothing, whatever their seed.
+        let fresh = Adapters::new(model.shape(), adapters.config().clone(), self.plan.seed)?;
+        let options = BatchOptions {
+            order: self.plan.order,
+            size: 1,
+            max_seq_length: self.plan.max_seq_length as usize,
+            seed: self.plan.seed,
+        };
+        let batches = Batches::new(&dataset, model.shape().vocab_size, options)?;
+        let mut samples = Vec::new();
+        for batch in batches.each().take(COMPARED_SAMPLES) {
+            if stopped() {
+                return interrupted();
+            }
+            let loss = |adapters: &Adapters| -> anyhow::Result<Option<f32>> {
+                let loss = train::evaluate(model, adapters, &batch)?;
+                Ok(Some(loss).filter(|loss| loss.is_finite()))
+            };
+            samples.push(SampleLoss {
+                loss_tokens: batch.counts.loss_tokens,
+                before: loss(&fresh)?,
+                after: loss(adapters)?,
+            });
+        }
+        let loaded = self.loaded.clone();
+        let mut generator = Generator {
+            loaded: &loaded,
+            adapters: None,
+            config: self.config.generation.clone(),
+            sampling: self.plan.sampling(),
+            clock: self.clock,
+            stop: stopped,
+        };
+        let mut texts_before = Vec::new();
+        for prompt in &self.config.generation.prompts {
+            let text = generator.generate(&Prompt::Text(prompt), &mut self.footprint)?;
+            if text.finish == Finish::Interrupted {
+                return interrupted();
+            }
+            texts_before.push(TextBefore {
+                token_ids: text.token_ids,
+                text: text.text,
+                finish: text.finish,
+            });
+        }
+        self.writer.append(&Event::Effect(Effect {
+            start_ns,
+            wall_ns: self.clock.now_ns() - start_ns,
+            samples,
+            texts_before,
+        }))?;
         Ok(Ending::Complete)
     }
 

@@ -272,10 +272,12 @@ fn a_seed_repeats_a_run() {
 #[test]
 fn a_model_folder_runs_as_the_embedded_model_does() {
     let folder = Folder::with_model();
-    folder.ok(&format!("{SHORT} --model model"));
+    // The embedded model has defaults of its own.
+    let run = format!("{SHORT} --learning-rate 1e-3 --prompt Hello");
+    folder.ok(&format!("{run} --model model"));
     let files = folder.record();
     fs::rename(folder.path("out"), folder.path("files")).unwrap();
-    folder.ok(SHORT);
+    folder.ok(&run);
     let embedded = folder.record();
 
     assert_eq!(files.start.model.name, "model");

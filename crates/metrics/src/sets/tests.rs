@@ -36,6 +36,7 @@ fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         phases: Vec::new(),
         iterations: iterations.collect(),
         generations: vec![generation(2_000, &[100, 300]), generation(4_000, &[200])],
+        effect: None,
         states: vec![state(1), state(2)],
         sensors: Vec::new(),
         end: Some(End {

@@ -108,6 +108,7 @@ fn budget_parts(budget: &Budget) -> Vec<(&'static str, Option<i128>)> {
             Part::Idle => "Waiting",
             Part::WarmUp => "Warm-up",
             Part::Generation => "Generation",
+            Part::Effect => "Before and after",
         };
         (name, share.ns.map(i128::from))
     });
@@ -122,6 +123,7 @@ fn basis(part: &str) -> String {
         "Data" => fields(&["phase.wall_ns", "iteration.data_ns"]),
         "Steps" => fields(&["iteration.step_ns"]),
         "Generation" => fields(&["generation.wall_ns"]),
+        "Before and after" => fields(&["effect.wall_ns"]),
         "Rest" => "wall time less all above".to_owned(),
         _ => fields(&["phase.wall_ns"]),
     }

@@ -33,7 +33,7 @@ pub(super) fn appendix() -> String {
     sections.join("\n\n")
 }
 
-const EVENTS: [(&str, &str); 7] = [
+const EVENTS: [(&str, &str); 8] = [
     ("start", "The first line of the record."),
     (
         "phase",
@@ -41,6 +41,10 @@ const EVENTS: [(&str, &str); 7] = [
     ),
     ("iteration", "One line for every training iteration."),
     ("generation", "One line for every prompt."),
+    (
+        "effect",
+        "One line on what training changed, where that was read.",
+    ),
     (
         "machine_state",
         "One line for every reading of the machine's state.",
@@ -278,6 +282,15 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "generation.peak_bytes",
         "MLX's highest memory in use since the prompt began",
     ),
+    (
+        "effect.samples",
+        "losses of the first samples of the data, without adapters and with them",
+    ),
+    (
+        "effect.texts_before",
+        "what the model says to each prompt without adapters",
+    ),
+    ("effect.wall_ns", "reading both, in nanoseconds"),
     ("machine_state.thermal_state", "macOS's thermal state"),
     ("machine_state.power_source", "mains or battery"),
     (

@@ -177,7 +177,7 @@ fn checks(generations: &[GenerationSummary]) -> Option<String> {
 }
 
 /// What passed, and what did not by name: `3 of 4; fails: must mention "data"`.
-fn quality_cell(quality: &Quality) -> String {
+pub(super) fn quality_cell(quality: &Quality) -> String {
     let outcomes = match quality {
         Quality::NotJudged(why) => return format!("not judged: {}", why.words()),
         Quality::Judged(outcomes) => outcomes,
@@ -223,7 +223,7 @@ fn numbered(
     numbers.zip(generations)
 }
 
-fn prompt_cell(prompt: &str) -> String {
+pub(super) fn prompt_cell(prompt: &str) -> String {
     format!(
         "\"{}\"",
         escape(&markdown::shorten(prompt, PROMPT_CHARACTERS))
