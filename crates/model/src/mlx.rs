@@ -324,11 +324,7 @@ mod tests {
         assert!(info.version.starts_with("0.32."), "{info:?}");
         let library = library_path().unwrap();
         assert!(library.is_file(), "{library:?}");
-    }
-
-    #[test]
-    fn the_size_of_what_is_sent_at_once_is_changed_for_cuda_alone() {
-        let _session = Session::start(Some(DeviceKind::Cpu)).unwrap();
+        // Metal would read it as well.
         let on_mac = cfg!(target_os = "macos");
         assert_eq!(variables().contains_key(OPS_PER_BUFFER.0), !on_mac);
     }
