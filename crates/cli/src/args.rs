@@ -197,7 +197,7 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "SECONDS", help_heading = "Machine")]
     cool_down_limit: Option<u32>,
     /// Give every process empty folders for the kernels that MLX, CUDA and PyTorch compile, so that
-    /// each compiles all of them anew.
+    /// each compiles all of them anew. Metal's are in a cache of the system, which stays.
     #[arg(
         long,
         help_heading = "Repeats",
@@ -314,7 +314,7 @@ pub(crate) struct VersusArgs {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) cool_down_limit: Option<u32>,
     /// Give every timed process empty folders for the kernels that MLX, CUDA and PyTorch compile,
-    /// so that each compiles all of them anew.
+    /// so that each compiles all of them anew. Metal's are in a cache of the system, which stays.
     #[arg(long)]
     pub(crate) cold: bool,
     #[command(flatten)]

@@ -46,8 +46,9 @@ impl Telemetry {
         }
     }
 
+    /// What is sampled, which is known once the sensors have been opened.
     pub(crate) fn sampling(&self) -> Option<&Sampling> {
-        self.sampler.as_ref().map(Sampler::sampling)
+        self.sampler.as_ref().and_then(Sampler::sampling)
     }
 
     pub(crate) fn reader(&self) -> &machine::Reader {
@@ -57,10 +58,10 @@ impl Telemetry {
     /// Does nothing for so long while the sensors are read, or for up to [`LONGEST_IDLE`] times as
     /// long where they are read so seldom; at once where there are none.
     pub(crate) fn idle(&mut self, length: Duration, stop: fn() -> bool) -> Option<Phase> {
-        let interval = Duration::from_nanos(self.sampling()?.interval_ns);
         if length.is_zero() {
             return None;
         }
+        let interval = Duration::from_nanos(self.sampling()?.interval_ns);
         // One more, for the parts of an interval at the ends.
         let samples = interval.saturating_mul(FEWEST_SAMPLES as u32 + 1);
         let length = length.max(samples.min(length * LONGEST_IDLE));

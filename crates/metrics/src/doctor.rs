@@ -81,7 +81,9 @@ pub fn advise(examined: &Examined) -> Vec<Advice> {
         add(
             "the energy mode saves power".to_owned(),
             match machine.os.as_str() {
-                "macos" => "turn Low Power Mode off in System Settings, Battery",
+                "macos" => {
+                    "turn Low Power Mode off in System Settings, Battery (Energy on a desktop)"
+                }
                 _ => "choose another profile, with `powerprofilesctl set performance`",
             },
         );

@@ -123,6 +123,11 @@ pub fn power_mode_name(mode: u32) -> Option<&'static str> {
 /// Name of macmon as a source.
 pub const SOURCE: &str = "macmon";
 
+/// Rails whose counters may stand still between two samples: that of an idle GPU, and those of CPU
+/// and memory, which some chips move only every two seconds or so (lablup/all-smi, issues 410 and
+/// 415). The ANE is none of them, since nothing here runs on it.
+pub const LATE: &[&str] = &["cpu", "dram", "gpu"];
+
 /// Whether macmon has a rail's power from a counter of its own: where it is silent and others are
 /// not, the counter stood still, provided that it counts at all.
 pub fn is_counted(rail: &str) -> bool {
@@ -308,6 +313,13 @@ mod tests {
                 "cpu_power":0.0,"gpu_power":0.0,"ane_power":0.0,"sys_power":0.0,"ram_power":0.0}"#,
         );
         assert_eq!(guest, Sensors::default());
+    }
+
+    #[test]
+    fn a_rail_that_may_come_late_has_a_counter() {
+        for rail in LATE {
+            assert!(is_counted(rail) && RAILS.iter().any(|(name, _)| name == rail));
+        }
     }
 
     #[test]

@@ -48,8 +48,8 @@ impl Reader {
     }
 }
 
-/// Samples power and temperature, of the GPU with this UUID where there is one; `None` where
-/// nothing tells the power.
+/// Samples power and temperature, of the GPU with this UUID where there is one. Whether anything
+/// tells the power, [`Sampler::sampling`] says.
 pub fn sampler(clock: SystemClock, gpu_uuid: Option<String>, with_gpu: bool) -> Option<Sampler> {
     Sampler::start(clock, move || system::source(gpu_uuid.as_deref(), with_gpu))
 }

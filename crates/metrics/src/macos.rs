@@ -43,8 +43,7 @@ impl Source for Macmon {
     }
 
     fn late(&self) -> &'static [&'static str] {
-        // The counter of an idle GPU stands still.
-        &["gpu"]
+        mac::LATE
     }
 
     fn name(&self, _: &str) -> &'static str {

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use memchr::memmem;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -54,7 +55,7 @@ pub fn scan(file: &mut impl Read) -> io::Result<Metallib> {
             built_for = system(block);
         }
         let begin = if bytes == 0 { keep } else { 0 };
-        found = found || contains(&buffer[begin..keep + read], KERNEL);
+        found = found || memmem::find(&buffer[begin..keep + read], KERNEL).is_some();
         bytes += read as u64;
         buffer.copy_within(read..read + keep, 0);
     }
@@ -74,18 +75,6 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    let first = word[0];
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| byte == first) {
-        if rest[at..].starts_with(word) {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
 }
 
 /// The macOS that a library was built for: after `MTLB`, at byte 11 the system (0x81 is macOS),

@@ -4,6 +4,7 @@
 //! between two steps. A reading may take one part in a hundred of the time between two: where it
 //! is dearer, they lie further apart.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -40,61 +41,59 @@ pub trait Source {
 
 /// A thread that samples until it is dropped.
 pub struct Sampler {
-    sampling: Sampling,
+    found: Receiver<Sampling>,
+    sampling: OnceCell<Option<Sampling>>,
     samples: Receiver<Sensors>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sampler {
-    /// Samples what `open` gives, which is called on the thread that reads it; `None` where that
-    /// is nothing, or has neither power nor energy.
+    /// Samples what `open` gives, which is called on the thread that reads it and is not waited
+    /// for; `None` where there can be no thread.
     pub fn start<S: Source>(
         clock: SystemClock,
         open: impl FnOnce() -> Option<S> + Send + 'static,
     ) -> Option<Self> {
         let (stop, stopped) = mpsc::channel();
         let (send, samples) = mpsc::channel();
-        let (send_sampling, sampling) = mpsc::channel();
+        let (send_sampling, found) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("sensors".to_owned())
             .spawn(move || {
                 let Some(mut source) = open() else { return };
                 // Dearer than those that follow, and no average over a time that is known.
                 let opened = Reading::take(&mut source, clock, 0);
-                if source.averages() {
-                    thread::sleep(INTERVAL);
+                if source.averages() && !has_passed(INTERVAL, &stopped) {
+                    return;
                 }
                 let first = Reading::take(&mut source, clock, opened.begin_ns);
                 let Some(sensors) = &first.sensors else {
                     return;
                 };
-                let Some(found) = describe(&source, sensors, first.cost) else {
+                let Some(sampling) = describe(&source, sensors, first.cost) else {
                     return;
                 };
-                if send_sampling.send(found).is_ok() {
+                if send_sampling.send(sampling).is_ok() {
                     run(&mut source, clock, first, &send, &stopped);
                 }
             })
             .ok()?;
-        match sampling.recv() {
-            Ok(sampling) => Some(Self {
-                sampling,
-                samples,
-                stop: Some(stop),
-                thread: Some(thread),
-            }),
-            // The thread has ended.
-            Err(_) => {
-                let _ = thread.join();
-                None
-            }
-        }
+        Some(Self {
+            found,
+            sampling: OnceCell::new(),
+            samples,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
-    /// What is sampled, and how often.
-    pub fn sampling(&self) -> &Sampling {
-        &self.sampling
+    /// What is sampled, and how often; `None` where that is nothing, or has neither power nor
+    /// energy. Waits for the first sample.
+    pub fn sampling(&self) -> Option<&Sampling> {
+        // The channel is closed where the thread has ended.
+        let sampling = self.sampling.get_or_init(|| self.found.recv().ok());
+        sampling.as_ref()
     }
 
     /// The samples since the last call.
@@ -138,11 +137,16 @@ fn run<S: Source>(
             return;
         }
         let pause = interval(last.cost);
-        if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+        if !has_passed(pause, stopped) {
             return;
         }
         last = Reading::take(source, clock, last.begin_ns);
     }
+}
+
+/// Waits for so long, and says whether nothing ended the sampling meanwhile.
+fn has_passed(pause: Duration, stopped: &Receiver<()>) -> bool {
+    stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
 /// How long to wait between two readings that cost this much.
@@ -269,7 +273,7 @@ mod tests {
     fn a_dear_reading_is_recorded_with_its_interval_and_the_rails_that_come_later() {
         let clock = SystemClock::new(Instant::now());
         let sampler = Sampler::start(clock, || Some(Averaging)).unwrap();
-        let sampling = sampler.sampling();
+        let sampling = sampler.sampling().unwrap();
         assert!(sampling.interval_ns >= 400_000_000, "{sampling:?}");
         let rails: Vec<_> = sampling.rails.keys().collect();
         assert_eq!(rails, ["gpu", "system"]);
@@ -279,7 +283,7 @@ mod tests {
     fn samples_arrive_in_order_and_end_with_the_sampler() {
         let clock = SystemClock::new(Instant::now());
         let sampler = Sampler::start(clock, || Some(Counting(0))).unwrap();
-        assert_eq!(sampler.sampling().rails["gpu"], "test");
+        assert_eq!(sampler.sampling().unwrap().rails["gpu"], "test");
         let samples = sampler.finish();
         let power: Vec<u64> = samples
             .iter()
@@ -292,7 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_sample_is_no_sampler() {
+    fn what_opens_slowly_is_not_waited_for_at_the_start() {
+        let clock = SystemClock::new(Instant::now());
+        let (begin, begun) = mpsc::channel();
+        let open = move || {
+            begun.recv_timeout(Duration::from_secs(10)).ok()?;
+            Some(Counting(0))
+        };
+        let sampler = Sampler::start(clock, open).unwrap();
+        begin.send(()).unwrap();
+        assert!(sampler.sampling().is_some());
+    }
+
+    #[test]
+    fn nothing_to_sample_is_no_sampling() {
         struct Blind;
         impl Source for Blind {
             fn read(&mut self) -> Option<Sensors> {
@@ -303,7 +320,10 @@ mod tests {
             }
         }
         let clock = SystemClock::new(Instant::now());
-        assert!(Sampler::start(clock, || None::<Counting>).is_none());
-        assert!(Sampler::start(clock, || Some(Blind)).is_none());
+        let nothing = Sampler::start(clock, || None::<Counting>).unwrap();
+        assert_eq!(nothing.sampling(), None);
+        let blind = Sampler::start(clock, || Some(Blind)).unwrap();
+        assert_eq!(blind.sampling(), None);
+        assert_eq!(blind.finish(), []);
     }
 }

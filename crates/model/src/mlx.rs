@@ -32,8 +32,11 @@ impl Session {
     ///
     /// A GPU was asked for, and this build of MLX has none.
     pub fn start(device: Option<DeviceKind>) -> Result<(Self, DeviceKind)> {
-        // Before the first call: MLX reads it once.
-        raw::set_variable_if_unset(OPS_PER_BUFFER.0, OPS_PER_BUFFER.1);
+        // Before the first call: MLX reads it once. Metal's back end reads it too, and has values of
+        // its own for every kind of chip.
+        if !cfg!(target_os = "macos") {
+            raw::set_variable_if_unset(OPS_PER_BUFFER.0, OPS_PER_BUFFER.1);
+        }
         // A fallible mlx-rs call installs its error handler; without it a raw call would end the
         // process on error.
         memory::active_memory()?;
@@ -321,5 +324,8 @@ mod tests {
         assert!(info.version.starts_with("0.32."), "{info:?}");
         let library = library_path().unwrap();
         assert!(library.is_file(), "{library:?}");
+        // Metal would read it as well.
+        let on_mac = cfg!(target_os = "macos");
+        assert_eq!(variables().contains_key(OPS_PER_BUFFER.0), !on_mac);
     }
 }

@@ -81,8 +81,9 @@ pub struct StepOptions {
 pub enum Stage {
     /// Its graph has been built, and nothing computed.
     Built,
-    /// All its work has been handed to the device. A CPU does most of it meanwhile: MLX lets
-    /// only a few operations wait.
+    /// All its work has been handed to the device, which does most of it meanwhile where it is
+    /// slower than the host: MLX lets only a few operations of a CPU wait, and ten of the parts
+    /// in which it sends work to a GPU.
     Dispatched,
 }
 

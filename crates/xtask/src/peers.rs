@@ -81,6 +81,8 @@ fn install(peer: Peer, native: Option<&Path>) -> Result<()> {
     step(&format!("install {requirements}"), || {
         let mut pip = command(&python, ["-m", "pip", "install", "--quiet", "-r"]);
         pip.arg(root.join(&requirements)).args(wheels);
+        // As in the set-up, for the same wheel of MLX: else a Mac may get the one for macOS 15.
+        pip.env("SYSTEM_VERSION_COMPAT", "0");
         quiet(pip.args(["--disable-pip-version-check", "--no-input"]))
     })?;
 

@@ -25,6 +25,8 @@ const MACOS: (u32, u32) = (14, 0);
 pub(crate) struct Found {
     pub(crate) python: Option<(u32, u32)>,
     pub(crate) pip: Option<(u32, u32)>,
+    /// What that Python was built for, where it is not the machine: pip takes wheels for it.
+    pub(crate) foreign_python: Option<String>,
     /// A C compiler, which Rust's linker step needs as well.
     pub(crate) cc: Option<OsString>,
     /// A C++ compiler that accepts C++20.
@@ -97,7 +99,24 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
             Some(_) => {}
         },
     }
-    let compilers = install("gcc g++", "gcc gcc-c++", "`xcode-select --install`");
+    if let Some(foreign) = &found.foreign_python {
+        // A Homebrew for Intel would install another one for Intel.
+        let native = install(
+            "python3 python3-pip",
+            "python3 python3-pip",
+            "Apple's own in /usr/bin, or that of a Homebrew in /opt/homebrew",
+        );
+        missing.push(format!(
+            "a python3 for this machine, found one for {foreign}: put a native one first on PATH: \
+             {native}"
+        ));
+    }
+    let compilers = install(
+        "gcc g++",
+        "gcc gcc-c++",
+        "`xcode-select --install`, or, where Xcode waits for its licence to be accepted, \
+         `sudo xcodebuild -license accept`",
+    );
     if found.cc.is_none() {
         missing.push(format!("a C compiler (cc, gcc, clang or $CC): {compilers}"));
     }
@@ -135,9 +154,12 @@ fn probe(linux: bool) -> Found {
             .ok()
             .and_then(|text| first_version(&text))
     };
+    let machine = ["-c", "import platform; print(platform.machine())"];
+    let machine = quiet(&mut command("python3", machine)).ok();
     Found {
         python: version("python3", &["--version"]),
         pip: version("python3", &["-m", "pip", "--version"]),
+        foreign_python: machine.and_then(|machine| foreign(&machine, std::env::consts::ARCH)),
         cc: compiler(
             "CC",
             &["cc", "gcc", "clang"],
@@ -159,6 +181,18 @@ fn probe(linux: bool) -> Found {
         },
         developer_tools: linux || quiet(&mut command("xcode-select", ["-p"])).is_ok(),
     }
+}
+
+/// Python's name of its machine, where it is another than the one that Rust calls `arch`.
+fn foreign(machine: &str, arch: &str) -> Option<String> {
+    let machine = machine.trim();
+    // What Apple calls it.
+    let name = if machine == "arm64" {
+        "aarch64"
+    } else {
+        machine
+    };
+    (name != arch && !machine.is_empty()).then(|| machine.to_owned())
 }
 
 /// The first compiler, the user's choice before the usual names, that compiles `source`.
@@ -217,6 +251,7 @@ mod tests {
         Found {
             python: Some((3, 11)),
             pip: Some((23, 2)),
+            foreign_python: None,
             cc: Some("cc".into()),
             cxx: Some("c++".into()),
             system: Some((14, 5)),
@@ -295,6 +330,26 @@ mod tests {
         };
         check(&found, true, &[]);
         check(&found, false, &["pip 21.1 or newer, found 20.3"]);
+    }
+
+    #[test]
+    fn a_python_for_intel_on_apple_silicon_is_named() {
+        let check = |machine: &str, arch: &str, expected: Option<&str>| {
+            assert_eq!(foreign(machine, arch).as_deref(), expected, "{machine}");
+        };
+        check("arm64\n", "aarch64", None);
+        check("aarch64\n", "aarch64", None);
+        check("x86_64\n", "x86_64", None);
+        check("x86_64\n", "aarch64", Some("x86_64"));
+        check("", "aarch64", None);
+        let found = Found {
+            foreign_python: Some("x86_64".to_owned()),
+            ..complete()
+        };
+        let missing = missing(&found, false);
+        assert!(missing[0].contains("found one for x86_64"), "{missing:?}");
+        assert!(missing[0].contains("/usr/bin"), "{missing:?}");
+        assert_eq!(missing.len(), 1);
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn examine(clock: &mut SystemClock) -> anyhow::Result<Examined> {
     let uuid = environment::gpu_uuid()?;
     let reader = Reader::for_gpu(uuid.as_deref());
     let sampler = machine::sampler(*clock, uuid, mlx.backend != "cpu");
-    let sampling = sampler.map(|sampler| sampler.sampling().clone());
+    let sampling = sampler.and_then(|sampler| sampler.sampling().cloned());
     let readings = Sensors::new(LOOK).read();
     Ok(Examined {
         profile: environment::build().profile,

@@ -52,7 +52,7 @@ pub(crate) const LAUNCHED: &str = "LFMARK_LAUNCHED_UNIX_NS";
 
 /// Environment variables of the folders that compiled kernels are kept in: by MLX's CPU back end
 /// under the folder of temporary files, by its CUDA back end, by CUDA's driver, and by the two
-/// compilers of PyTorch. Metal has none.
+/// compilers of PyTorch. Metal's cache has no variable: it is the system's.
 const CACHES: [&str; 5] = [
     "TMPDIR",
     "MLX_PTX_CACHE_DIR",
