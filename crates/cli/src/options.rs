@@ -562,6 +562,11 @@ impl Options {
         }
     }
 
+    /// Whether the model is the embedded one.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.model.as_deref().is_none_or(|model| model == EMBEDDED)
+    }
+
     /// Fills in the defaults and checks every value that can be checked without a model.
     pub(crate) fn resolve(self) -> Result<Plan, Failure> {
         let usage = |problem: String| Failure::Usage(problem);
@@ -580,7 +585,7 @@ impl Options {
             (None, alpha) => alpha.unwrap_or(2.0 * f64::from(rank)) / f64::from(rank),
         };
         // Small, it learns at a higher rate, and has its own prompts.
-        let embedded = self.model.as_deref().is_none_or(|model| model == EMBEDDED);
+        let embedded = self.is_embedded();
         let prompts = match (&self.prompts, &self.prompt_file) {
             (Some(_), Some(_)) => return Err(usage("give prompt or prompts, not both".into())),
             _ if self.no_generation == Some(true) => Vec::new(),

@@ -93,10 +93,19 @@ pub(crate) fn write(options: Options, dir: &Path, quiet: bool) -> Result<(), Fai
     }
 
     let dir = &fs::canonicalize(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    // What the embedded model has of its own, which under another name would be others'.
+    let prompts = match (&options.prompts, &options.prompt_file) {
+        (None, None) if options.is_embedded() && !plan.generation.prompts.is_empty() => {
+            Some(plan.generation.prompts.clone())
+        }
+        _ => options.prompts.clone(),
+    };
     let options = Options {
         model: Some(dir.display().to_string()),
         data: Some(dir.join("train.jsonl")),
         dtype: Some(dtype),
+        learning_rate: Some(plan.optimizer.learning_rate),
+        prompts,
         // Done, and in the folder.
         revision: None,
         q_bits: None,

@@ -161,7 +161,9 @@ fn a_quantized_model_is_trained_over_fused_and_stored_for_both() {
     let Some(pair) = Pair::new("a_quantized_model_is_trained_over") else {
         return;
     };
-    pair.mlx_lm("convert --hf-path model --mlx-path packed -q --q-bits 4 --q-group-size 32");
+    pair.mlx_lm(
+        "convert --hf-path model --mlx-path packed -q --q-bits 4 --q-group-size 32 --dtype float32",
+    );
     let plain = pair.text("packed", None);
     pair.train("packed", "out");
     let record = pair.folder.record();

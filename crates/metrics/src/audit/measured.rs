@@ -411,7 +411,8 @@ fn budget(record: &Record, summary: &Summary) -> Vec<Check> {
         .iter()
         .map(|it| it.data_ns.saturating_add(it.step_ns));
     let generations = record.generations.iter().map(|it| it.wall_ns);
-    let parts = sum(phases.chain(iterations).chain(generations));
+    let effect = record.effect.iter().map(|it| it.wall_ns);
+    let parts = sum(phases.chain(iterations).chain(generations).chain(effect));
     let whole = i128::from(parts) + i128::from(budget.rest_ns);
     vec![
         checks::BUDGET.check(
