@@ -706,28 +706,28 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) model_config: Option<PathBuf>,
     /// Optimizer steps.
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) steps: u32,
     /// Windows of a step.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_size: u32,
     /// Tokens of a window; on a GPU with bf16 a multiple of 128 is fastest.
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) context: u32,
     /// Highest learning rate of AdamW.
-    #[arg(long, value_name = "RATE", default_value_t = 3e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 4e-3)]
     pub(crate) learning_rate: f64,
     /// Steps over which the learning rate rises.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 80)]
     pub(crate) warm_up: u32,
     /// Decay of all parameters.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) weight_decay: f64,
     /// Probability of dropping an activation.
-    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub(crate) dropout: f64,
     /// Steps between two looks at the held-out loss.
-    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 650, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) evaluate_every: u32,
     /// Seed of the first weights, the order and dropout.
     #[arg(long, default_value_t = 0)]

@@ -419,7 +419,10 @@ fn apart(summary: &Summary) -> Option<String> {
             .map(|it| escape(&shorten(it, 60)))
             .collect();
         if runs.len() > NAMED {
-            names.push(format!("and {}", units::count((runs.len() - NAMED) as u64)));
+            names.push(format!(
+                "and {} others",
+                units::count((runs.len() - NAMED) as u64)
+            ));
         }
         vec![
             escape(why),
