@@ -14,6 +14,7 @@ use crate::comparison::{
     self, Better, Circumstances, Design, Metric, MetricComparison, MetricNoise, NoiseFloor, Verdict,
 };
 use crate::leak;
+use crate::noise::LARGEST_SD;
 use crate::record::Member;
 use crate::rules::ComparisonRules;
 use crate::sets::MetricKind;
@@ -86,8 +87,10 @@ impl Limits {
                 }
                 Limit {
                     noise: Some(noise), ..
-                } if noise.runs < 2 || !(0.0..=1.0).contains(&noise.sd) => {
-                    "noise needs at least 2 runs and an sd of logarithms from 0 to 1".to_owned()
+                } if noise.runs < 2 || !(0.0..=LARGEST_SD).contains(&noise.sd) => {
+                    format!(
+                        "noise needs at least 2 runs and an sd of logarithms from 0 to {LARGEST_SD}"
+                    )
                 }
                 _ => continue,
             };
