@@ -79,9 +79,11 @@ pub fn judge(readings: &[(u32, u64)], rules: &LeakRules) -> Growth {
 /// As [`judge`], with the interval of either method deciding.
 pub fn judge_by(readings: &[(u32, u64)], rules: &LeakRules, method: Method) -> Growth {
     let bytes: Vec<f64> = readings.iter().map(|&(_, bytes)| bytes as f64).collect();
+    // From the first one, so that rounding is the same wherever the readings begin.
+    let first = readings.first().map_or(0.0, |&(place, _)| f64::from(place));
     let places: Vec<f64> = readings
         .iter()
-        .map(|&(place, _)| f64::from(place))
+        .map(|&(place, _)| f64::from(place) - first)
         .collect();
     let ((bytes, width), (places, _)) = (reduce(&bytes), reduce(&places));
     let mut points: Vec<(f64, f64)> = places.into_iter().zip(bytes).collect();

@@ -663,7 +663,7 @@ fn a_hostile_floor_is_refused_with_a_reason() {
     check("\"runs\": 3", "\"runs\": -3", "not a noise floor");
     let sd = "\"sd\": 0.00990";
     check(sd, "\"sd\": -0.00990", "a standard deviation of -0.0099");
-    check(sd, "\"sd\": 9.00990", "a standard deviation of 9.0099");
+    check(sd, "\"sd\": 90.0990", "a standard deviation of 90.0");
     check("\"sd\": 0", "\"sd\": 1e999, \"x\": 0", "not a noise floor");
     for text in ["", "[]", "null", "{\"schema\":{\"major\":1,\"minor\":0}}"] {
         assert!(Noise::parse(text).is_err(), "{text}");
