@@ -372,6 +372,12 @@ pub(crate) fn measure(
     clock: SystemClock,
     check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
+    if plan.resume && !plan.dir.is_dir() {
+        return Err(Failure::Usage(format!(
+            "--resume: there is no folder {}; leave --resume out to begin a set",
+            plan.dir.display()
+        )));
+    }
     let refuse = || {
         if plan.resume {
             Ok(())

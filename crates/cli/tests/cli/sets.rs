@@ -154,6 +154,10 @@ fn a_set_that_was_stopped_is_gone_on_with() {
         assert_eq!(finished.code, Some(2), "{finished:?}");
         assert!(finished.stderr.contains(needle), "{finished:?}");
     };
+    refused(
+        &format!("{arguments} --resume").replace("-o out", "-o none"),
+        "there is no folder none",
+    );
     refused(&format!("{arguments} --resume --cold"), "--cold");
     refused(
         &format!("{arguments} --resume --batch-size 2"),
