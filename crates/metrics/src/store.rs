@@ -247,6 +247,8 @@ pub enum ParseError {
     Schema { found: Schema },
     #[error("line 1 has windows that cannot be: {0}")]
     Windows(String),
+    #[error("line 1 has thresholds that cannot be: {0}; restore the file")]
+    Rules(String),
     #[error("line {line} is broken: {reason}; restore the file, or delete that line")]
     Line { line: usize, reason: String },
     #[error("line {line} does not fit the lines before it: {reason}; restore the file")]
@@ -332,6 +334,10 @@ fn parse_start(line: &[u8]) -> Result<Start, ParseError> {
     };
     window::validate(&start.config.windows, start.config.iterations)
         .map_err(|error| ParseError::Windows(error.to_string()))?;
+    if let Some(rules) = &start.rules {
+        let checked = rules.validate();
+        checked.map_err(|error| ParseError::Rules(error.to_string()))?;
+    }
     Ok(start)
 }
 
@@ -667,6 +673,18 @@ mod tests {
             "line 1 is not the start of a record: expected value (column 1); is this a \
              record.jsonl of lfmark?",
         );
+    }
+
+    #[test]
+    fn a_record_with_thresholds_that_cannot_be_is_refused() {
+        let mut start = start();
+        let rules = start.rules.get_or_insert_default();
+        rules.steadiness.confidence = 95.0;
+        let line = serde_json::to_string(&Event::Start(Box::new(start))).unwrap();
+        let error = parse(&format!("{line}\n")).unwrap_err().to_string();
+        for needle in ["line 1", "confidence", "95", "0.5"] {
+            assert!(error.contains(needle), "{needle} is not in {error}");
+        }
     }
 
     #[test]
