@@ -8,13 +8,12 @@ use metrics::record::Schema;
 use metrics::rules::{Group, Rules};
 use metrics::sets::MetricKind;
 use serde::Serialize;
-use tera::{Context, Tera};
 
 use crate::charts::{self, Bar, BarGroup, ChartError, Curve, MOST_COLUMNS};
 use crate::markdown::{escape, shorten};
 use crate::set::{self, change, interval, name, percent, table_of, value};
 use crate::units::{self, NOT_MEASURED};
-use crate::{File, REPORT, Rendered, ReportError, view};
+use crate::{File, REPORT, Rendered, ReportError, json, view};
 
 const TEMPLATE: &str = include_str!("../templates/compare.md.tera");
 
@@ -45,19 +44,10 @@ pub fn render_compare(summary: &Summary) -> Result<Rendered, ReportError> {
         (STEP_RATES, step_rates_chart(summary)),
     ] {
         let Some(svg) = svg else { continue };
-        let text = svg.map_err(|error| ReportError::Chart {
-            name,
-            source: Box::new(error),
-        })?;
-        charts.push(File { name, text });
+        charts.push(File::chart(name, svg)?);
     }
     let view = View::new(summary, &charts);
-    let context = Context::from_serialize(&view)?;
-    // Without automatic escaping, which is for HTML: every foreign string was escaped below.
-    let text = Tera::one_off(TEMPLATE, &context, false)?;
-    let mut files = vec![File { name: REPORT, text }];
-    files.extend(charts);
-    Ok(Rendered { files })
+    Rendered::of(TEMPLATE, &view, charts)
 }
 
 /// The comparison for other programs.
@@ -66,19 +56,7 @@ pub fn render_compare(summary: &Summary) -> Result<Rendered, ReportError> {
 ///
 /// None that a record can cause.
 pub fn render_json(summary: &Summary) -> Result<String, serde_json::Error> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        schema: Schema,
-        #[serde(flatten)]
-        summary: &'a Summary,
-    }
-    let document = Document {
-        schema: SCHEMA,
-        summary,
-    };
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
+    json::versioned(SCHEMA, summary)
 }
 
 /// One row for each column in each row of the report's tables (RFC 4180); what was not measured

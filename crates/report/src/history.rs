@@ -4,14 +4,13 @@ use metrics::history::{Change, FEWEST_COMMITS, Series, Summary, Trend};
 use metrics::record::Schema;
 use metrics::sets::MetricKind;
 use serde::Serialize;
-use tera::{Context, Tera};
 
 use crate::charts;
 use crate::compare::{capital, plain_cell};
 use crate::markdown::{escape, shorten, visible};
 use crate::set::{self, change, interval, name, percent, table_of, value};
 use crate::units::{self, NOT_MEASURED};
-use crate::{File, REPORT, Rendered, ReportError, view};
+use crate::{File, REPORT, Rendered, ReportError, json, view};
 
 const TEMPLATE: &str = include_str!("../templates/history.md.tera");
 
@@ -63,19 +62,10 @@ pub fn render_history(summary: &Summary) -> Result<Rendered, ReportError> {
         if plots.is_empty() {
             continue;
         }
-        let text = charts::trends(&alt(metric), &plots);
-        let text = text.map_err(|error| ReportError::Chart {
-            name,
-            source: Box::new(error),
-        })?;
-        drawn.push(File { name, text });
+        let svg = charts::trends(&alt(metric), &plots);
+        drawn.push(File::chart(name, svg)?);
     }
-    let context = Context::from_serialize(View::new(summary, &drawn))?;
-    // Without automatic escaping, which is for HTML: every foreign string was escaped below.
-    let text = Tera::one_off(TEMPLATE, &context, false)?;
-    let mut files = vec![File { name: REPORT, text }];
-    files.extend(drawn);
-    Ok(Rendered { files })
+    Rendered::of(TEMPLATE, &View::new(summary, &drawn), drawn)
 }
 
 /// The history for other programs.
@@ -84,19 +74,7 @@ pub fn render_history(summary: &Summary) -> Result<Rendered, ReportError> {
 ///
 /// None that a record can cause.
 pub fn render_history_json(summary: &Summary) -> Result<String, serde_json::Error> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        schema: Schema,
-        #[serde(flatten)]
-        summary: &'a Summary,
-    }
-    let document = Document {
-        schema: HISTORY_SCHEMA,
-        summary,
-    };
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
+    json::versioned(HISTORY_SCHEMA, summary)
 }
 
 /// One row for each commit and metric of every series (RFC 4180); what was not measured is an empty

@@ -52,7 +52,25 @@ impl<'a> Document<'a> {
 ///
 /// None that a record can cause.
 pub fn render_json(record: &Record, summary: &Summary) -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string_pretty(&Document::new(record, summary))?;
+    pretty(&Document::new(record, summary))
+}
+
+/// A summary with the version of its schema before its fields, as text.
+pub(crate) fn versioned<T: Serialize>(
+    schema: Schema,
+    summary: &T,
+) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        schema: Schema,
+        #[serde(flatten)]
+        summary: &'a T,
+    }
+    pretty(&Versioned { schema, summary })
+}
+
+fn pretty(document: &impl Serialize) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     Ok(text)
 }

@@ -27,8 +27,11 @@ use metrics::audit::Audit;
 use metrics::roofline::Roofline;
 use metrics::store::Record;
 use metrics::summary::{Summary, summarize};
-use tera::Context;
+use serde::Serialize;
+use tera::{Context, Tera};
 use thiserror::Error;
+
+use crate::charts::ChartError;
 
 mod charts;
 mod claims;
@@ -84,6 +87,16 @@ pub struct Rendered {
 }
 
 impl Rendered {
+    /// A report from its template, with its charts. Nothing is escaped here, which would be for
+    /// HTML: every foreign string of the view was.
+    fn of(template: &str, view: &impl Serialize, charts: Vec<File>) -> Result<Self, ReportError> {
+        let context = Context::from_serialize(view)?;
+        let text = Tera::one_off(template, &context, false)?;
+        let mut files = vec![File { name: REPORT, text }];
+        files.extend(charts);
+        Ok(Self { files })
+    }
+
     /// The text of one file.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.files
@@ -98,6 +111,17 @@ impl Rendered {
 pub struct File {
     pub name: &'static str,
     pub text: String,
+}
+
+impl File {
+    /// A chart that was drawn, or why it could not be.
+    fn chart(name: &'static str, svg: Result<String, ChartError>) -> Result<Self, ReportError> {
+        let text = svg.map_err(|error| ReportError::Chart {
+            name,
+            source: Box::new(error),
+        })?;
+        Ok(Self { name, text })
+    }
 }
 
 /// Why a report could not be rendered. A record that was read is always enough for a report, so

@@ -13,7 +13,6 @@ use metrics::sets::{
 };
 use metrics::summary::RunStatus;
 use serde::Serialize;
-use tera::{Context, Tera};
 
 use crate::charts::{self, ChartError, Line, Strip};
 use crate::markdown::{Align, escape, shorten, table};
@@ -53,11 +52,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
     let mut charts = Vec::new();
     for (name, svg) in drawn {
         let Some(svg) = svg else { continue };
-        let text = svg.map_err(|error| ReportError::Chart {
-            name,
-            source: Box::new(error),
-        })?;
-        charts.push(File { name, text });
+        charts.push(File::chart(name, svg)?);
     }
     let has = |name: &str| charts.iter().any(|chart| chart.name == name);
     let all: Vec<&Process> = set.processes.iter().collect();
@@ -107,12 +102,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         processes_chart: has(PROCESSES),
         limits: Limits::of(&all),
     };
-    let context = Context::from_serialize(&view)?;
-    // Without automatic escaping, which is for HTML: every foreign string was escaped above.
-    let text = Tera::one_off(TEMPLATE, &context, false)?;
-    let mut files = vec![File { name: REPORT, text }];
-    files.extend(charts);
-    Ok(Rendered { files })
+    Rendered::of(TEMPLATE, &view, charts)
 }
 
 /// What the template fills in; every string is Markdown.

@@ -11,7 +11,6 @@ use metrics::sweep::{
     self, Axis, AxisSummary, Fit, Measure, PointSummary, ProgramComparison, ProgramSummary, Sweep,
 };
 use serde::Serialize;
-use tera::{Context, Tera};
 
 use crate::charts::{self, ChartError, Dot, Plot, Series};
 use crate::markdown::{Align, escape, table};
@@ -59,11 +58,7 @@ pub fn render_sweep(sweep: &Sweep) -> Result<Rendered, ReportError> {
     for axis in &summary.axes {
         let name = chart_name(axis.axis);
         let Some(svg) = chart(axis) else { continue };
-        let text = svg.map_err(|error| ReportError::Chart {
-            name,
-            source: Box::new(error),
-        })?;
-        charts.push(File { name, text });
+        charts.push(File::chart(name, svg)?);
     }
     let has = |name: &str| charts.iter().any(|chart| chart.name == name);
     let axes = summary.axes.iter().map(|axis| {
@@ -102,12 +97,7 @@ pub fn render_sweep(sweep: &Sweep) -> Result<Rendered, ReportError> {
         words: crate::view::rules::words(&[Group::Leak]),
         leaks: summary.axes.iter().any(|axis| axis.axis.trains()),
     };
-    let context = Context::from_serialize(&view)?;
-    // Without automatic escaping, which is for HTML: every foreign string was escaped above.
-    let text = Tera::one_off(TEMPLATE, &context, false)?;
-    let mut files = vec![File { name: REPORT, text }];
-    files.extend(charts);
-    Ok(Rendered { files })
+    Rendered::of(TEMPLATE, &view, charts)
 }
 
 /// What the template fills in; every string is Markdown.
