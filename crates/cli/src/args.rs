@@ -331,8 +331,8 @@ pub(crate) struct VersusArgs {
 )]
 pub(crate) struct SweepArgs {
     /// What to vary, and its values: batch-size, sequence-length, lora-rank, lora-layers,
-    /// iterations, threads, prompt-length or generation-length; give it several times for
-    /// several, one after the other.
+    /// iterations, threads, prompt-length, generation-length, or context, which has prompts of all
+    /// its lengths in every process; give it several times for several, one after the other.
     #[arg(
         long = "axis",
         value_name = "NAME=LIST",

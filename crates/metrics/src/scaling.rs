@@ -43,6 +43,8 @@ impl Point {
 pub enum Scaling {
     /// Fewer than three different amounts of work.
     TooFew { points: usize },
+    /// Fewer than two processes, where each has a line of its own.
+    TooFewProcesses { processes: usize },
     Fitted {
         /// Through all points.
         all: Line,
@@ -54,7 +56,7 @@ impl Scaling {
     /// The line through all points.
     pub fn line(&self) -> Option<&Line> {
         match self {
-            Self::TooFew { .. } => None,
+            Self::TooFew { .. } | Self::TooFewProcesses { .. } => None,
             Self::Fitted { all, .. } => Some(all),
         }
     }
@@ -63,7 +65,7 @@ impl Scaling {
     /// where a line does not describe them.
     pub fn model(&self) -> Option<&Line> {
         match self {
-            Self::TooFew { .. } => None,
+            Self::TooFew { .. } | Self::TooFewProcesses { .. } => None,
             Self::Fitted { all, linearity } => match linearity {
                 Linearity::Line | Linearity::CannotTell(_) => Some(all),
                 Linearity::Departs { before, .. } => Some(before),
@@ -105,6 +107,8 @@ pub struct Line {
     /// A unit of work.
     pub slope: Coefficient,
     pub values: usize,
+    /// Degrees of freedom of the standard errors.
+    pub freedom: f64,
     /// The least and the most work.
     pub range: (f64, f64),
 }
@@ -126,15 +130,16 @@ impl Coefficient {
             interval: (value - half, value + half),
         }
     }
+
+    /// Whether a t test at [`SIGNIFICANCE`] tells it from 0.
+    fn is_not_zero(&self, freedom: f64) -> bool {
+        self.value.abs() > self.error * quantile(freedom, 1.0 - SIGNIFICANCE / 2.0)
+    }
 }
 
 impl Line {
     pub fn at(&self, x: f64) -> f64 {
         self.fixed.value + self.slope.value * x
-    }
-
-    fn freedom(&self) -> f64 {
-        (self.values - 2) as f64
     }
 
     /// The work at which half of the cost is fixed (n½ of Hockney and Jesshope, Parallel
@@ -162,6 +167,83 @@ pub fn fit(points: &[Point]) -> Scaling {
         Some((worst, true)) => departure(&points).unwrap_or(Linearity::NoLine(worst)),
     };
     Scaling::Fitted { all, linearity }
+}
+
+/// Fits a line to every process, which measured all the work, and gives their mean: what differs
+/// between processes at all work alike adds nothing to the error of the slope. A process is its
+/// pairs of work and value; one whose values are not all positive and finite, or that lacks work
+/// that others have, is left out.
+///
+/// Each line is of least squares without weights. Intervals are by Student's t over the processes,
+/// and a point departs from the line where the processes' shares beside their lines do, by the
+/// same.
+pub fn fit_within(processes: &[Vec<(f64, f64)>]) -> Scaling {
+    let complete = processes.iter().map(Vec::len).max().unwrap_or(0);
+    let positive = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && y > 0.0;
+    let processes: Vec<&Vec<(f64, f64)>> = processes
+        .iter()
+        .filter(|it| it.len() == complete && it.iter().all(positive))
+        .collect();
+    let Some(first) = processes.first().filter(|_| complete >= FEWEST_POINTS) else {
+        return Scaling::TooFew { points: complete };
+    };
+    if processes.len() < 2 {
+        return Scaling::TooFewProcesses {
+            processes: processes.len(),
+        };
+    }
+    let lines: Vec<(f64, f64)> = processes.iter().map(|it| straight(it)).collect();
+    let of = |of: fn(&(f64, f64)) -> f64| over_processes(lines.iter().map(of).collect());
+    let work = first.iter().map(|(x, _)| *x);
+    let all = Line {
+        fixed: of(|(fixed, _)| *fixed),
+        slope: of(|(_, slope)| *slope),
+        values: complete * processes.len(),
+        freedom: (processes.len() - 1) as f64,
+        range: (
+            work.clone().fold(f64::INFINITY, f64::min),
+            work.fold(f64::NEG_INFINITY, f64::max),
+        ),
+    };
+    let beside = (0..complete).map(|point| {
+        let shares = processes.iter().zip(&lines).map(|(process, line)| {
+            let (x, y) = process[point];
+            y / (line.0 + line.1 * x) - 1.0
+        });
+        (first[point].0, over_processes(shares.collect()))
+    });
+    let furthest = |a: &(f64, Coefficient), b: &(f64, Coefficient)| {
+        a.1.value.abs().total_cmp(&b.1.value.abs())
+    };
+    let linearity = match beside.max_by(furthest) {
+        Some((x, share)) if share.value.abs() > DEPARTURE && share.is_not_zero(all.freedom) => {
+            Linearity::NoLine(Deviation {
+                x,
+                share: share.value,
+            })
+        }
+        _ => Linearity::Line,
+    };
+    Scaling::Fitted { all, linearity }
+}
+
+/// Intercept and slope of least squares, of at least two different x.
+fn straight(pairs: &[(f64, f64)]) -> (f64, f64) {
+    let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let (x, y) = (mean(|it| it.0), mean(|it| it.1));
+    let squares: f64 = pairs.iter().map(|it| (it.0 - x).powi(2)).sum();
+    let products: f64 = pairs.iter().map(|it| (it.0 - x) * (it.1 - y)).sum();
+    let slope = products / squares;
+    (y - slope * x, slope)
+}
+
+/// Mean of one value a process, of at least two.
+fn over_processes(values: Vec<f64>) -> Coefficient {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let freedom = count - 1.0;
+    Coefficient::new(mean, (squares / freedom / count).sqrt(), freedom)
 }
 
 /// In the order of x, one for each.
@@ -234,6 +316,7 @@ fn weighted(points: &[Point], scale: &dyn Fn(&Point) -> f64) -> Line {
         fixed: Coefficient::new(fixed, fixed_error, freedom),
         slope: Coefficient::new(slope, (variance / squares).sqrt(), freedom),
         values,
+        freedom,
         range: (points[0].x, points[points.len() - 1].x),
     }
 }
@@ -336,8 +419,8 @@ pub fn compare_slopes(candidate: &Line, reference: &Line, margin: f64) -> Option
     }
     let (a, b) = (candidate.slope.error.powi(2), reference.slope.error.powi(2));
     let freedom = match a + b > 0.0 {
-        true => (a + b).powi(2) / (a * a / candidate.freedom() + b * b / reference.freedom()),
-        false => candidate.freedom() + reference.freedom(),
+        true => (a + b).powi(2) / (a * a / candidate.freedom + b * b / reference.freedom),
+        false => candidate.freedom + reference.freedom,
     };
     let difference = candidate.slope.value - reference.slope.value;
     let error = (a + b).sqrt();
@@ -380,7 +463,7 @@ pub fn constancy(line: &Line, smallest: f64) -> Constancy {
     let growth = Coefficient::new(
         line.slope.value * range,
         line.slope.error * range,
-        line.freedom(),
+        line.freedom,
     );
     Constancy {
         growth,
@@ -394,8 +477,13 @@ pub fn constancy(line: &Line, smallest: f64) -> Constancy {
 }
 
 fn half_width(error: f64, freedom: f64) -> f64 {
+    error * quantile(freedom, 0.5 + CONFIDENCE / 2.0)
+}
+
+/// Of Student's t.
+fn quantile(freedom: f64, p: f64) -> f64 {
     let student = StudentsT::new(0.0, 1.0, freedom).expect("degrees of freedom are positive");
-    error * student.inverse_cdf(0.5 + CONFIDENCE / 2.0)
+    student.inverse_cdf(p)
 }
 
 #[cfg(test)]
@@ -584,5 +672,60 @@ mod tests {
         check(|_| 1e6, 1e-8, ConstancyVerdict::Constant);
         check(|x| 1e6 + x, 0.0, ConstancyVerdict::Grows);
         check(|_| 1e6, 0.01, ConstancyVerdict::CannotTell);
+    }
+
+    /// Processes whose level scatters by 20 %, and every value by 1 % more.
+    fn processes(seed: u64, count: usize, truth: fn(f64) -> f64) -> Vec<Vec<(f64, f64)>> {
+        let mut generator = Generator::new(seed);
+        let mut process = || {
+            let level = 1.0 + 0.2 * generator.normal();
+            let mut value = |x: f64| truth(x) * level * (1.0 + 0.01 * generator.normal());
+            [100.0, 2000.0, 8000.0].map(|x| (x, value(x))).to_vec()
+        };
+        (0..count).map(|_| process()).collect()
+    }
+
+    #[test]
+    fn the_interval_of_lines_within_processes_holds_the_truth_as_often_as_it_says() {
+        let held = (0..1000).filter(|&seed| {
+            let scaling = fit_within(&processes(seed, 8, |x| 1000.0 + 0.01 * x));
+            let (low, high) = scaling.line().expect("a line").slope.interval;
+            low <= 0.01 && 0.01 <= high
+        });
+        // 950 are expected, with a standard deviation of 7.
+        let held = held.count();
+        assert!((925..=975).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn a_bend_within_processes_is_no_line_and_their_levels_are_none() {
+        let linearity = |truth| match fit_within(&processes(1, 8, truth)) {
+            Scaling::Fitted { linearity, .. } => linearity,
+            other => panic!("no line: {other:?}"),
+        };
+        assert_eq!(linearity(|x| 1000.0 + 0.01 * x), Linearity::Line);
+        let bent = linearity(|x| if x == 2000.0 { 1300.0 } else { 1000.0 });
+        assert!(
+            matches!(bent, Linearity::NoLine(it) if it.x == 2000.0),
+            "{bent:?}"
+        );
+    }
+
+    #[test]
+    fn a_line_within_processes_needs_two_processes_with_three_values() {
+        let all = processes(1, 2, |x| 1000.0 + x);
+        assert!(fit_within(&all).line().is_some());
+        assert_eq!(fit_within(&[]), Scaling::TooFew { points: 0 });
+        let one = Scaling::TooFewProcesses { processes: 1 };
+        assert_eq!(fit_within(&all[..1]), one);
+        let two: Vec<_> = all.iter().map(|it| it[..2].to_vec()).collect();
+        assert_eq!(fit_within(&two), Scaling::TooFew { points: 2 });
+        // One that lacks work, and one with a value that cannot be.
+        let mut lacks = all.clone();
+        lacks[1].pop();
+        assert_eq!(fit_within(&lacks), one);
+        let mut nan = all.clone();
+        nan[1][0].1 = f64::NAN;
+        assert_eq!(fit_within(&nan), one);
     }
 }

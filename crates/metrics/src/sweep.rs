@@ -4,7 +4,7 @@
 //! A sweep's folder holds its [`Plan`] and the records of its runs, one process each. The plan says
 //! which point a run belongs to; every figure is derived from the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,12 @@ use crate::comparison::{self, Spread};
 use crate::leak;
 use crate::noise;
 use crate::random::Generator;
-use crate::roofline::{self, Share, Work};
+use crate::record::Generation;
+use crate::roofline::{self, Roofline, Share, Work};
 use crate::rules::Rules;
 use crate::scaling::{self, Constancy, Scaling, SlopeComparison};
 use crate::sets::{self, MetricKind, Process, ProcessSummary};
+use crate::stats;
 use crate::store::{self, ReadError, Record};
 use crate::summary::{RunStatus, summarize as summarize_run};
 
@@ -45,10 +47,13 @@ pub enum Axis {
     Threads,
     PromptLength,
     GenerationLength,
+    /// Prompts of different lengths in one process, so that what differs between processes does
+    /// not hide how the time per token grows.
+    Context,
 }
 
 impl Axis {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BatchSize,
         Self::SequenceLength,
         Self::LoraRank,
@@ -57,6 +62,7 @@ impl Axis {
         Self::Threads,
         Self::PromptLength,
         Self::GenerationLength,
+        Self::Context,
     ];
 
     /// As it stands on the command line and in folders' names.
@@ -70,6 +76,7 @@ impl Axis {
             Self::Threads => "threads",
             Self::PromptLength => "prompt-length",
             Self::GenerationLength => "generation-length",
+            Self::Context => "context",
         }
     }
 
@@ -80,7 +87,15 @@ impl Axis {
 
     /// Whether its points measure training; the others measure generation.
     pub fn trains(self) -> bool {
-        !matches!(self, Self::PromptLength | Self::GenerationLength)
+        !matches!(
+            self,
+            Self::PromptLength | Self::GenerationLength | Self::Context
+        )
+    }
+
+    /// Whether all its points are measured in each process, rather than one.
+    pub fn shares_process(self) -> bool {
+        self == Self::Context
     }
 
     /// What is fitted against the work.
@@ -91,6 +106,7 @@ impl Axis {
             Self::Iterations => &[Measure::Memory],
             Self::PromptLength => &[Measure::Token, Measure::FirstToken, Measure::Memory],
             Self::GenerationLength => &[Measure::Token, Measure::Memory],
+            Self::Context => &[Measure::Token],
             _ => &[Measure::Step, Measure::Memory],
         }
     }
@@ -104,7 +120,7 @@ pub enum Measure {
     /// axis varies these, or against the axis' value.
     Step,
     /// Mean time between tokens in nanoseconds, against the mean number of positions that the
-    /// step behind each attends to.
+    /// step behind each attends to. On [`Axis::Context`] it is the median.
     Token,
     /// Time to the first token in nanoseconds, against the prompt's tokens.
     FirstToken,
@@ -152,9 +168,12 @@ pub struct Point {
 }
 
 impl Point {
-    /// Part of folders' names.
+    /// Part of folders' names; points that share a process have one.
     pub fn name(self) -> String {
-        format!("{}-{}", self.axis.name(), self.value)
+        match self.axis.shares_process() {
+            true => self.axis.name().to_owned(),
+            false => format!("{}-{}", self.axis.name(), self.value),
+        }
     }
 }
 
@@ -176,13 +195,38 @@ impl Plan {
         }
     }
 
+    /// The points that processes are started for, by index: of those that share a process, the
+    /// first.
+    pub fn started(&self) -> Vec<usize> {
+        let mut started: Vec<usize> = (0..self.points.len())
+            .map(|point| self.started_for(point))
+            .collect();
+        started.sort_unstable();
+        started.dedup();
+        started
+    }
+
+    /// The point whose processes measure this one.
+    fn started_for(&self, point: usize) -> usize {
+        let axis = self.points[point].axis;
+        let mut points = self.points.iter();
+        let first = points.position(|other| other.axis == axis);
+        first.filter(|_| axis.shares_process()).unwrap_or(point)
+    }
+
+    /// Values of an axis, in their order.
+    pub fn values(&self, axis: Axis) -> Vec<u32> {
+        let points = self.points.iter().filter(|point| point.axis == axis);
+        points.map(|point| point.value).collect()
+    }
+
     /// Every process in its order: for each repeat all points, shuffled anew so that a drift of
     /// the machine does not look like scaling; at each point all programs, forward and backward
     /// in turn.
     pub fn runs(&self) -> Vec<PlannedRun> {
         let mut runs = Vec::new();
         for repeat in 1..=self.repeats {
-            let mut order: Vec<usize> = (0..self.points.len()).collect();
+            let mut order = self.started();
             shuffle(&mut order, self.seed, repeat);
             for (place, point) in order.into_iter().enumerate() {
                 let count = self.programs.len();
@@ -264,6 +308,23 @@ struct Sample {
     generation_peak: Option<f64>,
     training_use: Option<Use>,
     decode_use: Option<Use>,
+    /// By the prompt's tokens.
+    contexts: BTreeMap<u32, ContextSample>,
+}
+
+/// What the generations after prompts of one length have, but for the first of them: it compiles
+/// kernels and fills caches.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ContextSample {
+    /// Mean.
+    first_token_ns: Option<f64>,
+    /// Median of all their times between tokens.
+    token_ns: Option<f64>,
+    /// As of a [`Sample`].
+    context: Option<f64>,
+    peak: Option<f64>,
+    specified: Option<f64>,
+    measured: Option<f64>,
 }
 
 /// Shares of what the device has.
@@ -271,6 +332,72 @@ struct Sample {
 struct Use {
     specified: Option<f64>,
     measured: Option<f64>,
+}
+
+impl Use {
+    fn of(found: &roofline::Use) -> Self {
+        Self {
+            specified: found.specified.as_ref().map(|it| match it.share {
+                Share::Of(share) | Share::Impossible(share) => share,
+            }),
+            measured: found.measured_share,
+        }
+    }
+}
+
+/// One time between tokens.
+struct TokenTime {
+    ns: f64,
+    /// Positions that the step behind it attended to.
+    context: f64,
+}
+
+fn times(generation: &Generation) -> impl Iterator<Item = TokenTime> {
+    (1..)
+        .zip(&generation.token_ns)
+        .map(|(after, ns)| TokenTime {
+            ns: *ns as f64,
+            // The step for the next token attends to the prompt and all tokens before it.
+            context: f64::from(generation.prompt_tokens) + f64::from(after),
+        })
+}
+
+/// By the prompt's tokens.
+fn contexts(record: &Record, roofline: &Roofline) -> BTreeMap<u32, ContextSample> {
+    let numbered: Vec<(usize, &Generation)> = (1..).zip(&record.generations).collect();
+    let lengths: BTreeSet<u32> = numbered.iter().map(|(_, it)| it.prompt_tokens).collect();
+    let of_length = |length| {
+        let same = numbered.iter().filter(|(_, it)| it.prompt_tokens == length);
+        let counted: Vec<(usize, &Generation)> = same.skip(1).copied().collect();
+        let mean = |of: &dyn Fn(usize, &Generation) -> Option<f64>| {
+            let values: Vec<f64> = counted.iter().filter_map(|(n, it)| of(*n, it)).collect();
+            stats::mean(&values)
+        };
+        let used = |number| {
+            let decode = |it: &&roofline::Use| it.work == Work::Decode(number);
+            roofline.uses.iter().find(decode).map(Use::of)
+        };
+        let times: Vec<TokenTime> = counted.iter().flat_map(|(_, it)| times(it)).collect();
+        let enough = times.len() >= FEWEST_TOKEN_TIMES;
+        let values = |of: fn(&TokenTime) -> f64| -> Vec<f64> {
+            times.iter().filter(|_| enough).map(of).collect()
+        };
+        ContextSample {
+            first_token_ns: mean(&|_, it| Some(it.first_token_ns as f64)),
+            token_ns: stats::median(&values(|it| it.ns)),
+            context: stats::mean(&values(|it| it.context)),
+            peak: counted
+                .iter()
+                .map(|(_, it)| it.highest_bytes() as f64)
+                .reduce(f64::max),
+            specified: mean(&|number, _| used(number)?.specified),
+            measured: mean(&|number, _| used(number)?.measured),
+        }
+    };
+    lengths
+        .into_iter()
+        .map(|length| (length, of_length(length)))
+        .collect()
 }
 
 /// Whether a folder is that of a sweep.
@@ -364,14 +491,19 @@ impl Sweep {
                 notices.push(format!("{folder} is left out: the plan has no such run"));
                 continue;
             };
-            let point = plan.points[run.point];
+            let axis = plan.points[run.point].axis;
+            let values = match axis.shares_process() {
+                true => plan.values(axis),
+                false => vec![plan.points[run.point].value],
+            };
             if process.status == RunStatus::Complete
-                && let Some(other) = differs(point, &record)
+                && let Some(other) = differs(axis, &values, &record)
             {
+                let values: Vec<String> = values.iter().map(u32::to_string).collect();
                 notices.push(format!(
                     "{folder} is left out: it was planned with {} {} and recorded with {other}",
-                    point.axis.name(),
-                    point.value
+                    axis.name(),
+                    values.join(", ")
                 ));
                 continue;
             }
@@ -402,6 +534,7 @@ impl Sweep {
 
     /// Complete runs of a program at a point.
     fn at(&self, program: usize, point: usize) -> Vec<&Run> {
+        let point = self.plan.started_for(point);
         let runs = self.runs.iter();
         let here = |run: &&Run| run.planned.program == program && run.planned.point == point;
         runs.filter(here).filter(|run| run.is_complete()).collect()
@@ -417,10 +550,10 @@ impl Sweep {
 
 /// The value of the axis that a complete record has, where that is another than planned. The
 /// number of threads is in no record.
-fn differs(point: Point, record: &Record) -> Option<String> {
+fn differs(axis: Axis, values: &[u32], record: &Record) -> Option<String> {
     let config = &record.start.config;
     let generations = record.generations.iter();
-    let recorded: Vec<u64> = match point.axis {
+    let recorded: Vec<u64> = match axis {
         Axis::BatchSize => vec![config.batch_size.into()],
         Axis::SequenceLength => record
             .iterations
@@ -431,12 +564,14 @@ fn differs(point: Point, record: &Record) -> Option<String> {
         Axis::LoraLayers => vec![config.lora.layers.into()],
         Axis::Iterations => vec![record.iterations.len() as u64],
         Axis::Threads => Vec::new(),
-        Axis::PromptLength => generations.map(|it| it.prompt_tokens.into()).collect(),
+        Axis::PromptLength | Axis::Context => {
+            generations.map(|it| it.prompt_tokens.into()).collect()
+        }
         Axis::GenerationLength => generations.map(|it| it.token_ids.len() as u64).collect(),
     };
     let other = recorded
         .into_iter()
-        .find(|it| *it != u64::from(point.value));
+        .find(|it| !values.iter().any(|value| u64::from(*value) == *it));
     other.map(|other| other.to_string())
 }
 
@@ -451,27 +586,18 @@ impl Sample {
         let roofline = roofline::roofline(record, &summary);
         let used = |wanted: fn(Work) -> bool| {
             let found = roofline.uses.iter().find(|it| wanted(it.work))?;
-            Some(Use {
-                specified: found.specified.map(|it| match it.share {
-                    Share::Of(share) | Share::Impossible(share) => share,
-                }),
-                measured: found.measured_share,
-            })
+            Some(Use::of(found))
         };
         let metric = |metric| process.measured.get(&metric).map(|run| run.value);
-        let mut times = (0.0, 0.0, 0.0);
-        for generation in &record.generations {
-            for (after, ns) in (1..).zip(&generation.token_ns) {
-                // The step for the next token attends to the prompt and all tokens before it.
-                let context = f64::from(generation.prompt_tokens) + f64::from(after);
-                times = (times.0 + 1.0, times.1 + *ns as f64, times.2 + context);
-            }
-        }
-        let enough = times.0 >= FEWEST_TOKEN_TIMES as f64;
-        let generations = record.generations.iter();
-        let most = |of: fn(&crate::record::Generation) -> u64| {
-            generations.clone().map(of).max().map(|it| it as f64)
+        let token_times: Vec<TokenTime> = record.generations.iter().flat_map(times).collect();
+        let enough = token_times.len() >= FEWEST_TOKEN_TIMES;
+        let mean_time = |of: fn(&TokenTime) -> f64| {
+            let values: Vec<f64> = token_times.iter().map(of).collect();
+            stats::mean(&values).filter(|_| enough)
         };
+        let generations = record.generations.iter();
+        let most =
+            |of: fn(&Generation) -> u64| generations.clone().map(of).max().map(|it| it as f64);
         Self {
             step_ns: metric(MetricKind::StepTime),
             padded_tokens: training.and_then(|it| per_step(it.padded_tokens.total)),
@@ -480,12 +606,13 @@ impl Sample {
             leak: summary.memory.growth.map(|growth| growth.verdict),
             first_token_ns: metric(MetricKind::FirstToken),
             prompt_tokens: most(|it| it.prompt_tokens.into()),
-            token_ns: enough.then(|| times.1 / times.0),
-            context: enough.then(|| times.2 / times.0),
+            token_ns: mean_time(|it| it.ns),
+            context: mean_time(|it| it.context),
             positions: most(|it| u64::from(it.prompt_tokens) + it.token_ids.len() as u64),
             generation_peak: most(|it| it.highest_bytes()),
             training_use: used(|work| work == Work::Training),
             decode_use: used(|work| matches!(work, Work::Decode(_))),
+            contexts: contexts(record, &roofline),
         }
     }
 
@@ -495,6 +622,15 @@ impl Sample {
             Axis::BatchSize | Axis::SequenceLength => self.padded_tokens,
             _ => Some(f64::from(point.value)),
         };
+        if point.axis.shares_process() {
+            let at = self.contexts.get(&point.value)?;
+            return match measure {
+                Measure::Token => Some((at.context?, at.token_ns?)),
+                Measure::FirstToken => Some((f64::from(point.value), at.first_token_ns?)),
+                Measure::Memory => Some((at.context?, at.peak?)),
+                Measure::Step => None,
+            };
+        }
         let (x, y) = match measure {
             Measure::Step => (work, self.step_ns),
             Measure::Token => (self.context, self.token_ns),
@@ -698,7 +834,12 @@ fn of_program(
                 .collect();
             Fit {
                 measure,
-                scaling: scaling::fit(&points),
+                scaling: match axis {
+                    Some(axis) if axis.shares_process() => {
+                        scaling::fit_within(&within(sweep, program, measure, axis))
+                    }
+                    _ => scaling::fit(&points),
+                },
                 points,
             }
         })
@@ -722,6 +863,21 @@ fn of_program(
     }
 }
 
+/// Work and value of a measure at every point of an axis, by process.
+fn within(sweep: &Sweep, program: usize, measure: Measure, axis: Axis) -> Vec<Vec<(f64, f64)>> {
+    let points = sweep.plan.points.iter().filter(|point| point.axis == axis);
+    let points: Vec<Point> = points.copied().collect();
+    let first = sweep.plan.points.iter().position(|it| it.axis == axis);
+    let runs = first.map_or(Vec::new(), |first| sweep.at(program, first));
+    let of_run = |run: &Run| {
+        let values = points
+            .iter()
+            .filter_map(|&point| run.sample.value(measure, point));
+        values.collect()
+    };
+    runs.into_iter().map(of_run).collect()
+}
+
 fn of_point(
     sweep: &Sweep,
     program: usize,
@@ -733,7 +889,7 @@ fn of_point(
     let all = |of: &dyn Fn(&Sample) -> Option<f64>| -> Vec<f64> {
         runs.iter().filter_map(|run| of(&run.sample)).collect()
     };
-    let mean = |of: &dyn Fn(&Sample) -> Option<f64>| crate::stats::mean(&all(of));
+    let mean = |of: &dyn Fn(&Sample) -> Option<f64>| stats::mean(&all(of));
     let spread =
         |of: &dyn Fn(&Sample) -> Option<f64>| comparison::spread(&all(of), &rules.comparison);
     let trains = point.axis.trains();
@@ -747,9 +903,13 @@ fn of_point(
         true => mean(&|sample| sample.real_tokens),
         false => Some(1.0),
     };
-    let used = |sample: &Sample| match trains {
-        true => sample.training_use,
-        false => sample.decode_use,
+    let used = |sample: &Sample| match (trains, sample.contexts.get(&point.value)) {
+        (true, _) => sample.training_use,
+        (false, Some(at)) if point.axis.shares_process() => Some(Use {
+            specified: at.specified,
+            measured: at.measured,
+        }),
+        (false, _) => sample.decode_use,
     };
     let mut leaks = Vec::new();
     for leak in runs
@@ -773,7 +933,7 @@ fn of_point(
         time,
         first_token: match trains {
             true => None,
-            false => spread(&|sample| sample.first_token_ns),
+            false => spread(&|sample| Some(sample.value(Measure::FirstToken, point)?.1)),
         },
         peak_bytes: all(&|sample| Some(sample.value(Measure::Memory, point)?.1))
             .into_iter()

@@ -44,6 +44,7 @@ fn chart_name(axis: Axis) -> &'static str {
         Axis::Threads => "threads.svg",
         Axis::PromptLength => "prompt-length.svg",
         Axis::GenerationLength => "generation-length.svg",
+        Axis::Context => "context.svg",
     }
 }
 
@@ -133,6 +134,7 @@ struct AxisView {
     chart: Option<&'static str>,
     trains: bool,
     threads: bool,
+    shares_process: bool,
     programs: Vec<ProgramView>,
     comparisons: Option<String>,
     different_work: Option<String>,
@@ -158,6 +160,7 @@ impl AxisView {
             chart,
             trains: axis.axis.trains(),
             threads: axis.axis == Axis::Threads,
+            shares_process: axis.axis.shares_process(),
             programs: axis
                 .programs
                 .iter()
@@ -191,6 +194,7 @@ fn title(axis: Axis) -> &'static str {
         Axis::Threads => "Threads",
         Axis::PromptLength => "Prompt length",
         Axis::GenerationLength => "Generation length",
+        Axis::Context => "Context",
     }
 }
 
@@ -285,7 +289,13 @@ fn generation_points(axis: Axis, points: &[PointSummary]) -> String {
         .collect();
     table(
         [
-            (title(axis), Align::Right),
+            (
+                match axis {
+                    Axis::Context => title(Axis::PromptLength),
+                    axis => title(axis),
+                },
+                Align::Right,
+            ),
             ("Runs", Align::Right),
             ("Mean context", Align::Right),
             ("Time per token", Align::Right),
@@ -428,6 +438,9 @@ fn verdict(axis: Axis, fit: &Fit) -> String {
                 "not fitted: a line needs 3 different amounts of work, and {points} were measured"
             )
         }
+        Scaling::TooFewProcesses { processes } => format!(
+            "not fitted: an interval needs 2 processes, and {processes} measured every length"
+        ),
         Scaling::Fitted { linearity, .. } => match linearity {
             Linearity::Line => "no departure from the line".to_owned(),
             Linearity::Departs { at: it, before } => format!(
@@ -678,7 +691,9 @@ fn x_name(axis: Axis) -> &'static str {
         Axis::LoraLayers => "adapted layers",
         Axis::Iterations => "iterations",
         Axis::Threads => "threads",
-        Axis::PromptLength | Axis::GenerationLength => "positions attended to, on average",
+        Axis::PromptLength | Axis::GenerationLength | Axis::Context => {
+            "positions attended to, on average"
+        }
     }
 }
 

@@ -49,6 +49,14 @@ const SEQUENCE_LENGTH: u32 = 128;
 const PROMPT_LENGTH: u32 = 128;
 const GENERATION_LENGTH: u32 = 64;
 
+/// Times that a process goes through the lengths of the axis `context`, after a first one that
+/// warms up. Even: half of them go upward and half downward, so that a steady drift of the machine
+/// adds as much to short prompts as to long ones.
+const CONTEXT_ROUNDS: u32 = 4;
+
+/// Lengths from which the axis `context` is a line.
+const FEWEST_CONTEXTS: usize = 3;
+
 /// Sets the number of OpenBLAS's threads.
 const THREADS: &str = "OPENBLAS_NUM_THREADS";
 
@@ -187,10 +195,10 @@ fn prepare(
     let tokenizer = load::tokenizer(&place)?;
     let here = env::current_dir().context("cannot tell the current folder")?;
     let data = here.join(dir).join(DATA);
-    let settings: Vec<Options> = plan
-        .points
+    let started = plan.started();
+    let settings: Vec<Options> = started
         .iter()
-        .map(|&point| at_point(&options, point, &data, &tokenizer))
+        .map(|&point| at_point(&options, &plan, point, &data, &tokenizer))
         .collect::<Result<_, _>>()?;
     for settings in &settings {
         settings.clone().resolve()?;
@@ -208,7 +216,8 @@ fn prepare(
         fs::write(&data, text).with_context(|| format!("cannot write {}", data.display()))?;
     }
     let mut first_work: Option<PathBuf> = None;
-    for (index, (&point, settings)) in plan.points.iter().zip(settings).enumerate() {
+    for (index, settings) in started.into_iter().zip(settings) {
+        let point = plan.points[index];
         // Another program takes its work from files.
         let settings = match arms.is_empty() {
             true => settings,
@@ -321,13 +330,20 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
     let short = |tokens: u32| (tokens as usize) <= FEWEST_TOKEN_TIMES;
     let generated = plan.points.iter().find_map(|point| match point.axis {
         Axis::GenerationLength => Some(point.value).filter(|value| short(*value)),
-        Axis::PromptLength => options.max_tokens.filter(|value| short(*value)),
+        Axis::PromptLength | Axis::Context => options.max_tokens.filter(|value| short(*value)),
         _ => None,
     });
     if let Some(tokens) = generated {
         return Err(Failure::Usage(format!(
             "{tokens} generated tokens are too few for a rate; give {} or more",
             FEWEST_TOKEN_TIMES + 1
+        )));
+    }
+    let contexts = plan.values(Axis::Context);
+    if (1..FEWEST_CONTEXTS).contains(&contexts.len()) || !contexts.is_empty() && plan.repeats < 2 {
+        return Err(Failure::Usage(format!(
+            "the axis `context` fits a line in every process, and its interval is of processes; \
+             give it {FEWEST_CONTEXTS} lengths or more, and --repeats 2 or more"
         )));
     }
     let threads = plan.points.iter().filter(|it| it.axis == Axis::Threads);
@@ -350,10 +366,12 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings of one point: training or generation alone, with work of exactly its size.
+/// The settings of the processes that are started for a point: training or generation alone, with
+/// work of exactly its size.
 fn at_point(
     base: &Options,
-    point: Point,
+    plan: &Plan,
+    point: usize,
     data: &Path,
     tokenizer: &Tokenizer,
 ) -> Result<Options, Failure> {
@@ -365,7 +383,7 @@ fn at_point(
         options.truncate = Some(true);
         options.max_seq_length.get_or_insert(SEQUENCE_LENGTH + 1);
     }
-    let Point { axis, value } = point;
+    let Point { axis, value } = plan.points[point];
     if axis.trains() {
         options.no_generation = Some(true);
         options.iterations.get_or_insert(ITERATIONS);
@@ -373,11 +391,13 @@ fn at_point(
         options.iterations = Some(1);
         options.ignore_eos = Some(true);
         options.no_chat_template = Some(true);
-        let length = match axis {
-            Axis::PromptLength => value,
-            _ => PROMPT_LENGTH,
+        let lengths = match axis {
+            Axis::Context => rounds(plan.values(axis)),
+            Axis::PromptLength => vec![value],
+            _ => vec![PROMPT_LENGTH],
         };
-        options.prompts = Some(vec![prompt(tokenizer, length as usize)?]);
+        let prompts = lengths.into_iter().map(|it| prompt(tokenizer, it as usize));
+        options.prompts = Some(prompts.collect::<Result<_, _>>()?);
         options.max_tokens.get_or_insert(GENERATION_LENGTH);
     }
     match axis {
@@ -387,10 +407,21 @@ fn at_point(
         Axis::LoraLayers => options.lora_layers = Some(value),
         Axis::Iterations => options.iterations = Some(value),
         Axis::GenerationLength => options.max_tokens = Some(value),
-        // In the environment, and in the prompt.
-        Axis::Threads | Axis::PromptLength => {}
+        // In the environment, and in the prompts.
+        Axis::Threads | Axis::PromptLength | Axis::Context => {}
     }
     Ok(options)
+}
+
+/// The lengths once to warm up, and then [`CONTEXT_ROUNDS`] times, up and down in turn.
+fn rounds(mut lengths: Vec<u32>) -> Vec<u32> {
+    lengths.sort_unstable();
+    let mut all = Vec::new();
+    for _ in 0..=CONTEXT_ROUNDS {
+        all.extend(&lengths);
+        lengths.reverse();
+    }
+    all
 }
 
 /// Samples of so many words, as JSONL. A word is a token or more.
@@ -569,6 +600,14 @@ mod tests {
         check("threads=0", "`0` is no whole number above 0");
         check("threads=", "`` is no whole number above 0");
         check("threads=2,2", "2 stands twice");
+    }
+
+    #[test]
+    fn a_process_goes_up_and_down_through_its_contexts() {
+        assert_eq!(
+            rounds(vec![8, 2, 4]),
+            [2, 4, 8, 8, 4, 2, 2, 4, 8, 8, 4, 2, 2, 4, 8]
+        );
     }
 
     #[test]

@@ -74,6 +74,22 @@ fn record(plan: &Plan, run: PlannedRun, number: u32, truth: Truth) -> Record {
             ..testing::generation(50_000, &times)
         }));
     }
+    if point.axis == Axis::Context {
+        // The first round is slow, and left out.
+        for round in 1..=3 {
+            for value in plan.values(Axis::Context) {
+                let slow = if round == 1 { 1_000_000 } else { 0 };
+                let times: Vec<u64> = (1..=20)
+                    .map(|after| slow + ns(f64::from(value + after)))
+                    .collect();
+                events.push(Event::Generation(Generation {
+                    prompt_tokens: value,
+                    peak_bytes: 1_000_000 + u64::from(value),
+                    ..testing::generation(50_000 + slow, &times)
+                }));
+            }
+        }
+    }
     events.insert(0, Event::Start(Box::new(start)));
     events.push(Event::End(End {
         status: Status::Complete,
@@ -308,4 +324,80 @@ fn every_axis_has_its_name() {
         let json = serde_json::to_value(axis).unwrap();
         assert_eq!(json, axis.name());
     }
+}
+
+#[test]
+fn points_of_one_process_are_started_once() {
+    let mut plan = plan(Axis::Context, &[128, 512, 2048], &["a", "b"], 2);
+    plan.points.push(Point {
+        axis: Axis::PromptLength,
+        value: 64,
+    });
+    assert_eq!(plan.started(), [0, 3]);
+    assert_eq!(plan.runs().len(), 8);
+    let mut arms: Vec<String> = plan.runs().iter().map(|run| plan.arm(*run)).collect();
+    arms.sort();
+    arms.dedup();
+    assert_eq!(
+        arms,
+        [
+            "context-a",
+            "context-b",
+            "prompt-length-64-a",
+            "prompt-length-64-b"
+        ]
+    );
+}
+
+#[test]
+fn what_differs_between_processes_does_not_hide_how_the_time_grows_within_them() {
+    // The repeats lie 1 % apart, which would be 30 us; the growth over the range is 80 us.
+    let plan = plan(Axis::Context, &[128, 2048, 8192], &["a", "b"], 6);
+    let axis = only_axis(&sweep(plan, |program, context| match program {
+        0 => 2e6 + 10.0 * context,
+        _ => 3e6 + 10.0 * context,
+    }));
+    let program = &axis.programs[0];
+    assert_eq!(program.points.len(), 3);
+    for (point, value) in program.points.iter().zip([128.0, 2048.0, 8192.0]) {
+        assert_eq!((point.planned, point.complete), (6, 6));
+        assert_near(point.work.unwrap(), value + 10.5, 1e-9);
+        // Of the rounds that count, on average over the repeats.
+        let expected = (2e6 + 10.0 * (value + 10.5)) * 1.035;
+        let time = point.time.unwrap().geometric_mean;
+        assert!((time / expected - 1.0).abs() < 1e-3, "{time} {expected}");
+        assert_eq!(point.first_token.unwrap().geometric_mean.round(), 50_000.0);
+        assert_eq!(point.peak_bytes, Some(1_000_000.0 + value));
+    }
+    let line = program.fits[0].scaling.line().unwrap();
+    assert!((line.slope.value - 10.35).abs() < 0.01, "{line:?}");
+    assert!(line.slope.error < 0.2, "{line:?}");
+    let compared = axis.comparisons[0].compared.unwrap();
+    assert_eq!(compared.verdict, SlopeVerdict::NoFaster);
+}
+
+#[test]
+fn a_program_that_grows_faster_within_its_processes_does() {
+    let plan = plan(Axis::Context, &[128, 2048, 8192], &["a", "b"], 6);
+    let axis = only_axis(&sweep(plan, |program, context| match program {
+        0 => 2e6 + 40.0 * context,
+        _ => 3e6 + 10.0 * context,
+    }));
+    let compared = axis.comparisons[0].compared.unwrap();
+    assert_eq!(compared.verdict, SlopeVerdict::Faster);
+}
+
+#[test]
+fn a_run_with_another_context_than_planned_is_left_out() {
+    let planned = plan(Axis::Context, &[128, 512, 2048], &["a"], 2);
+    let other = plan(Axis::Context, &[128, 512, 4096], &["a"], 2);
+    let truth: Truth = |_, context| 1e6 + context;
+    let run = other.runs()[0];
+    let record = record(&other, run, 1, truth);
+    let sweep = Sweep::new(planned, [("01-context".to_owned(), Ok(record))]);
+    assert!(
+        sweep.notices[0].contains("planned with context 128, 512, 2048 and recorded with 4096"),
+        "{:?}",
+        sweep.notices
+    );
 }
