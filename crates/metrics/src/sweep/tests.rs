@@ -361,7 +361,7 @@ fn what_differs_between_processes_does_not_hide_how_the_time_grows_within_them()
     assert_eq!(program.points.len(), 3);
     for (point, value) in program.points.iter().zip([128.0, 2048.0, 8192.0]) {
         assert_eq!((point.planned, point.complete), (6, 6));
-        assert_near(point.work.unwrap(), value + 10.5, 1e-9);
+        assert_near(point.work.unwrap(), value + 10.5, 1e-9, "work");
         // Of the rounds that count, on average over the repeats.
         let expected = (2e6 + 10.0 * (value + 10.5)) * 1.035;
         let time = point.time.unwrap().geometric_mean;
