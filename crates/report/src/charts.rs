@@ -214,7 +214,11 @@ pub(crate) fn loss(losses: &[(u32, f32)]) -> Result<String, ChartError> {
         legend(area, &[(BLUE, "an iteration".to_owned())])?;
         let range = bottom..largest + margin;
         let mut plot = axes(area, 0, iterations(losses), range, "loss (nats a token)")?;
-        let points = thin(losses);
+        // What cannot be drawn lies at the end of the axis.
+        let points = thin(losses).into_iter();
+        let points: Vec<_> = points
+            .map(|(x, y)| (x, y.clamp(-LARGEST, LARGEST)))
+            .collect();
         let dot = dot_radius(losses.len());
         plot.draw_series(LineSeries::new(
             points.iter().copied(),
@@ -445,6 +449,15 @@ fn axes<'a, 'b>(
 /// Range, name and labels of an axis.
 type Axis<'a> = (Range<f64>, &'a str, &'a dyn Fn(f64) -> String);
 
+/// Largest value that is drawn: plotters does not end its search for the labels of an axis of
+/// much larger ones, which only a record that was edited or a run that diverged has.
+const LARGEST: f64 = 1e15;
+
+/// The part of a range that can be drawn.
+fn drawable(range: Range<f64>) -> Range<f64> {
+    range.start.clamp(-LARGEST, LARGEST)..range.end.clamp(-LARGEST, LARGEST)
+}
+
 /// A plot below heading and legend, with any two axes.
 fn panel<'a, 'b>(
     area: &'a Area<'b>,
@@ -459,7 +472,7 @@ fn panel<'a, 'b>(
         .margin_bottom(8)
         .x_label_area_size(68)
         .y_label_area_size(104)
-        .build_cartesian_2d(x, y)?;
+        .build_cartesian_2d(drawable(x), drawable(y))?;
     plot.configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
@@ -660,6 +673,9 @@ mod tests {
         loss(&[]).unwrap();
         loss(&[(1, 0.0)]).unwrap();
         loss(&[(1, f32::MAX), (2, -f32::MAX)]).unwrap();
+        loss(&[(1, f32::MAX), (2, 11.4)]).unwrap();
+        loss(&[(1, f32::INFINITY), (2, 11.4)]).unwrap();
+        loss(&[(2, 11.439_516), (3, 11.552_678)]).unwrap();
         generation(&[], &[]).unwrap();
         time_budget(&[Bar {
             label: "rest".into(),
