@@ -68,7 +68,7 @@ impl Scaling {
             Self::TooFew { .. } | Self::TooFewProcesses { .. } => None,
             Self::Fitted { all, linearity } => match linearity {
                 Linearity::Line | Linearity::CannotTell(_) => Some(all),
-                Linearity::Departs { before, .. } => Some(before),
+                Linearity::Departs { before, .. } => Some(before.as_ref()),
                 Linearity::NoLine(_) => None,
             },
         }
@@ -83,7 +83,7 @@ pub enum Linearity {
     /// scatter of the processes explains.
     Line,
     /// The first points lie on a line, and the next one does not.
-    Departs { at: Deviation, before: Line },
+    Departs { at: Deviation, before: Box<Line> },
     /// Not even the first three points lie on a line.
     NoLine(Deviation),
     /// A point lies further from the line than [`DEPARTURE`], and with one process a point that
@@ -381,7 +381,10 @@ fn departure(points: &[Point]) -> Option<Linearity> {
         let at = deviations
             .into_iter()
             .find(|deviation| deviation.share.abs() > DEPARTURE)?;
-        Some(Linearity::Departs { at, before })
+        Some(Linearity::Departs {
+            at,
+            before: Box::new(before),
+        })
     })
 }
 
