@@ -180,3 +180,30 @@ fn what_cannot_be_swept_is_refused_before_anything_is_written() {
     check("--resume out --seed 1", "cannot be used with");
     folder.check_error("sweep --resume out", 1, &["sweep.json"]);
 }
+
+#[test]
+fn every_process_of_a_context_axis_has_prompts_of_all_lengths() {
+    let folder = Folder::new();
+    let json = folder
+        .ok(&format!(
+            "sweep {QUICK} --axis context=40,8,20 --repeats 2 --json"
+        ))
+        .json();
+    assert_eq!(json["summary"]["planned"], 2);
+    assert_eq!(json["summary"]["complete"], 2);
+    let points = json["summary"]["axes"][0]["programs"][0]["points"].as_array();
+    assert_eq!(points.unwrap().len(), 3);
+    let lengths: Vec<u32> = at(&folder, "context")
+        .generations
+        .iter()
+        .map(|generation| generation.prompt_tokens)
+        .collect();
+    assert_eq!(
+        lengths,
+        [8, 20, 40, 40, 20, 8, 8, 20, 40, 40, 20, 8, 8, 20, 40]
+    );
+    let report = folder.read("out/report.md");
+    for needle in ["**2 of 2 planned runs are complete.**", "](context.svg)"] {
+        assert!(report.contains(needle), "no `{needle}` in:\n{report}");
+    }
+}
