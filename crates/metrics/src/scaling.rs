@@ -11,7 +11,7 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
 
 /// Points from which a line is fitted: two always lie on one.
-const FEWEST_POINTS: usize = 3;
+pub const FEWEST_POINTS: usize = 3;
 
 /// Share of the line that a point may lie beside it without departing from it.
 pub const DEPARTURE: f64 = 0.05;

@@ -17,6 +17,7 @@ use anyhow::Context;
 use metrics::{
     measure::SystemClock,
     random::Generator,
+    scaling::FEWEST_POINTS,
     store,
     sweep::{self, Axis, FEWEST_TOKEN_TIMES, Plan, PlannedRun, Point, Program, Summary, VERSION},
 };
@@ -53,9 +54,6 @@ const GENERATION_LENGTH: u32 = 64;
 /// warms up. Even: half of them go upward and half downward, so that a steady drift of the machine
 /// adds as much to short prompts as to long ones.
 const CONTEXT_ROUNDS: u32 = 4;
-
-/// Lengths from which the axis `context` is a line.
-const FEWEST_CONTEXTS: usize = 3;
 
 /// Sets the number of OpenBLAS's threads.
 const THREADS: &str = "OPENBLAS_NUM_THREADS";
@@ -340,10 +338,10 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
         )));
     }
     let contexts = plan.values(Axis::Context);
-    if (1..FEWEST_CONTEXTS).contains(&contexts.len()) || !contexts.is_empty() && plan.repeats < 2 {
+    if (1..FEWEST_POINTS).contains(&contexts.len()) || !contexts.is_empty() && plan.repeats < 2 {
         return Err(Failure::Usage(format!(
             "the axis `context` fits a line in every process, and its interval is of processes; \
-             give it {FEWEST_CONTEXTS} lengths or more, and --repeats 2 or more"
+             give it {FEWEST_POINTS} lengths or more, and --repeats 2 or more"
         )));
     }
     let threads = plan.points.iter().filter(|it| it.axis == Axis::Threads);
