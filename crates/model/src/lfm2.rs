@@ -51,6 +51,8 @@ struct Attention {
     k_layernorm: Array,
     /// Lengths are padded to a multiple of this where gradients pass through.
     gradient_multiple: i32,
+    /// Whether MLX has a kernel for the attention of one position here.
+    fused: bool,
 }
 
 struct ShortConv {
@@ -102,6 +104,7 @@ impl Lfm2 {
         let tensors = &mut tensors;
         let embed_tokens = Matrix::remove(tensors, "model.embed_tokens", shape.hidden_size)?;
         let gradient_multiple = mlx::attention_gradient_multiple(embed_tokens.dtype());
+        let fused = mlx::fuses_attention();
         let mut slot = 0;
         let mut layers = Vec::with_capacity(shape.layers.len());
         for (index, &kind) in shape.layers.iter().enumerate() {
@@ -126,6 +129,7 @@ impl Lfm2 {
                     q_layernorm: take("self_attn.q_layernorm.weight")?,
                     k_layernorm: take("self_attn.k_layernorm.weight")?,
                     gradient_multiple,
+                    fused,
                 }),
                 LayerKind::ShortConv => Mixer::Conv(ShortConv {
                     in_proj: next(),
@@ -372,7 +376,10 @@ impl Attention {
         let mask = (length > 1).then_some(ScaledDotProductAttentionMask::Causal);
         // The scale as mlx-lm rounds it: computed in f64.
         let scale = f64::from(d).powf(-0.5) as f32;
-        let output = fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
+        let output = match length == 1 && !self.fused {
+            true => attend_once(&queries, &keys, &values, scale),
+            false => fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None),
+        }?;
         let mut output = output
             .transpose_axes(&[0, 2, 1, 3])?
             .reshape(&[rows, length, -1])?;
@@ -381,6 +388,23 @@ impl Attention {
         }
         self.out_proj.forward(&output, lora)
     }
+}
+
+/// Attention of one position, queries `[B, heads, 1, d]` to keys and values `[B, kv_heads, n, d]`, in
+/// MLX's general operations.
+///
+/// MLX's own chain, which stands in where it has no kernel, multiplies queries by transposed keys:
+/// two or four rows by a matrix of which BLAS then packs the whole. The other way round the keys are
+/// read as they lie.
+fn attend_once(queries: &Array, keys: &Array, values: &Array, scale: f32) -> MlxResult<Array> {
+    let &[rows, kv_heads, _, d] = keys.shape() else {
+        unreachable!("keys have four axes");
+    };
+    let scaled = queries.multiply(Array::from_f32(scale).as_dtype(queries.dtype())?)?;
+    let columns = scaled.reshape(&[rows, kv_heads, -1, d])?.swap_axes(2, 3)?;
+    let scores = keys.matmul(columns)?.swap_axes(2, 3)?;
+    let weights = ops::softmax_axis(scores, -1, true)?;
+    weights.matmul(values)?.reshape(queries.shape())
 }
 
 impl ShortConv {
@@ -553,6 +577,42 @@ mod tests {
         lora::LoraConfig,
         train,
     };
+
+    #[test]
+    fn attention_of_one_position_is_that_of_mlx() {
+        let (_session, _) = mlx::Session::start(Some(mlx::DeviceKind::Cpu)).unwrap();
+        let check = |heads: i32, kv_heads: i32, seen: i32, dtype: Dtype, tolerance: f64| {
+            let draw = |shape: &[i32], seed: u64| {
+                let key = mlx_rs::random::key(seed).unwrap();
+                let drawn = mlx_rs::random::normal::<f32>(shape, None, None, &key).unwrap();
+                drawn.as_dtype(dtype).unwrap()
+            };
+            let queries = draw(&[2, heads, 1, 32], 1);
+            // A view of a longer buffer, as the cache gives it.
+            let view = |seed| {
+                let buffer = draw(&[2, kv_heads, seen + 7, 32], seed);
+                buffer.try_index((.., .., ..seen, ..)).unwrap()
+            };
+            let (keys, values) = (view(2), view(3));
+            let ours = attend_once(&queries, &keys, &values, 0.3).unwrap();
+            let theirs =
+                fast::scaled_dot_product_attention(&queries, &keys, &values, 0.3, None, None);
+            let theirs = theirs.unwrap();
+            assert_eq!(ours.dtype(), theirs.dtype());
+            assert_eq!(ours.shape(), theirs.shape());
+            let close = ours.all_close(&theirs, tolerance, tolerance, None).unwrap();
+            assert!(
+                close,
+                "{heads} heads on {kv_heads}, {seen} positions, {dtype:?}"
+            );
+        };
+        for seen in [1, 5, 300] {
+            check(4, 2, seen, Dtype::Float32, 1e-5);
+            check(8, 2, seen, Dtype::Float32, 1e-5);
+            check(4, 4, seen, Dtype::Float32, 1e-5);
+            check(8, 2, seen, Dtype::Bfloat16, 2e-2);
+        }
+    }
 
     #[test]
     fn padding_within_attention_changes_neither_loss_nor_gradients() {

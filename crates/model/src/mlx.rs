@@ -128,9 +128,18 @@ pub(crate) fn attention_gradient_multiple(dtype: Dtype) -> i32 {
     }
 }
 
+/// Whether MLX has a kernel for the attention of one position, as it has for GPUs.
+pub(crate) fn fuses_attention() -> bool {
+    on_gpu()
+}
+
 fn on_cuda() -> bool {
-    let kind = || Device::try_default().and_then(|device| device.get_type());
-    !cfg!(target_os = "macos") && matches!(kind(), Ok(DeviceType::Gpu))
+    !cfg!(target_os = "macos") && on_gpu()
+}
+
+fn on_gpu() -> bool {
+    let kind = Device::try_default().and_then(|device| device.get_type());
+    matches!(kind, Ok(DeviceType::Gpu))
 }
 
 /// What MLX says about itself and its default device; fields it does not give are `None`.
