@@ -362,6 +362,29 @@ impl Better {
     }
 }
 
+impl MetricComparison {
+    /// One-sided p-value of a change for the worse.
+    pub fn p_worse(&self) -> f64 {
+        match self.better.is_worse(self.log_ratio) {
+            true => self.p / 2.0,
+            false => 1.0 - self.p / 2.0,
+        }
+    }
+
+    /// Whether the change reaches the threshold, in either direction.
+    pub fn is_large(&self) -> bool {
+        self.log_ratio.abs() >= self.threshold.ln_1p() - ROUNDING
+    }
+
+    /// Whether the machine was in one state, so that the figures may be judged.
+    pub fn has_verdict(&self) -> bool {
+        !matches!(
+            self.verdict,
+            Verdict::Void { .. } | Verdict::NotComparable { .. }
+        )
+    }
+}
+
 impl Interval {
     fn of_logs((low, high): (f64, f64), level: f64) -> Self {
         Self {

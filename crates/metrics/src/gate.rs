@@ -155,10 +155,10 @@ impl Judgement {
     /// This verdict, once fresh runs of the candidate have been judged against the baseline too: it
     /// stays regressed only where something is for the worse in both, and is inconclusive otherwise.
     #[must_use]
-    pub fn confirmed_by(mut self, fresh: Self) -> Self {
-        let again = |reason: &Reason| fresh.reasons.iter().any(|it| it.kind == reason.kind);
-        let confirmed = is_confirmed(&self.metrics, &fresh.metrics);
-        if !confirmed && !self.reasons.iter().any(again) {
+    pub fn confirmed_by(mut self, fresh: Self, error_rate: f64) -> Self {
+        let reason_again = |reason: &Reason| fresh.reasons.iter().any(|it| it.kind == reason.kind);
+        let again = again(&self.metrics, &fresh.metrics, error_rate);
+        if !again.iter().any(|it| it.confirms) && !self.reasons.iter().any(reason_again) {
             self.verdict = Verdict::Inconclusive { more_runs: None };
         }
         self.fresh = Some(Box::new(fresh));
@@ -166,18 +166,40 @@ impl Judgement {
     }
 }
 
-/// The metrics that regressed, each with what fresh runs showed of it.
-pub fn twice<'a>(
-    first: &'a [MetricComparison],
-    fresh: &'a [MetricComparison],
-) -> impl Iterator<Item = (&'a MetricComparison, Option<&'a MetricComparison>)> {
-    let regressed = first.iter().filter(|it| it.verdict == Verdict::Regressed);
-    regressed.map(|metric| (metric, fresh.iter().find(|it| it.name == metric.name)))
+/// A metric that regressed, and what fresh runs show of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    pub first: &'a MetricComparison,
+    pub fresh: Option<&'a MetricComparison>,
+    /// One-sided p-value of the fresh runs' change for the worse, below which they confirm it.
+    pub limit: f64,
+    pub confirms: bool,
 }
 
-/// Whether any metric that regressed did so in fresh runs too.
-pub fn is_confirmed(first: &[MetricComparison], fresh: &[MetricComparison]) -> bool {
-    twice(first, fresh).any(|(_, fresh)| fresh.is_some_and(|it| it.verdict == Verdict::Regressed))
+/// The metrics that regressed, each with what fresh runs show of it.
+///
+/// The first runs said which metrics to look at and in which direction, so the test of the fresh
+/// ones is one-sided, and its family is those metrics alone (at `error_rate` over their number, by
+/// Bonferroni: one of them confirms). The change has to reach the threshold here too.
+pub fn again<'a>(
+    first: &'a [MetricComparison],
+    fresh: &'a [MetricComparison],
+    error_rate: f64,
+) -> Vec<Again<'a>> {
+    let regressed = first.iter().filter(|it| it.verdict == Verdict::Regressed);
+    let limit = error_rate / regressed.clone().count() as f64;
+    regressed
+        .map(|first| {
+            let fresh = fresh.iter().find(|it| it.name == first.name);
+            Again {
+                first,
+                fresh,
+                limit,
+                confirms: fresh
+                    .is_some_and(|it| it.has_verdict() && it.is_large() && it.p_worse() < limit),
+            }
+        })
+        .collect()
 }
 
 /// Judges the complete runs of a candidate against those of a baseline. A noise floor of the

@@ -10,6 +10,8 @@
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
 
+use crate::stats;
+
 /// Points from which a line is fitted: two always lie on one.
 pub const FEWEST_POINTS: usize = 3;
 
@@ -49,6 +51,8 @@ pub enum Scaling {
         /// Through all points.
         all: Line,
         linearity: Linearity,
+        /// `None` where one process measured one of the ends.
+        ends: Option<Ends>,
     },
 }
 
@@ -66,7 +70,7 @@ impl Scaling {
     pub fn model(&self) -> Option<&Line> {
         match self {
             Self::TooFew { .. } | Self::TooFewProcesses { .. } => None,
-            Self::Fitted { all, linearity } => match linearity {
+            Self::Fitted { all, linearity, .. } => match linearity {
                 Linearity::Line | Linearity::CannotTell(_) => Some(all),
                 Linearity::Departs { before, .. } => Some(before.as_ref()),
                 Linearity::NoLine(_) => None,
@@ -91,6 +95,13 @@ pub enum Linearity {
     CannotTell(Deviation),
 }
 
+impl Linearity {
+    /// Whether the points are known to leave the line through all of them.
+    fn is_left(&self) -> bool {
+        matches!(self, Self::Departs { .. } | Self::NoLine(_))
+    }
+}
+
 /// A point beside a line.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Deviation {
@@ -107,8 +118,17 @@ pub struct Line {
     /// A unit of work.
     pub slope: Coefficient,
     pub values: usize,
-    /// Degrees of freedom of the standard errors.
-    pub freedom: f64,
+    /// The least and the most work.
+    pub range: (f64, f64),
+}
+
+/// What grows from the least work to the most, by the values there alone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ends {
+    /// The mean at the most work less that at the least, in the unit of the values.
+    pub growth: Coefficient,
+    /// The mean at the most work.
+    pub last: f64,
     /// The least and the most work.
     pub range: (f64, f64),
 }
@@ -118,22 +138,49 @@ pub struct Line {
 pub struct Coefficient {
     pub value: f64,
     pub error: f64,
+    /// Degrees of freedom of the error.
+    pub freedom: f64,
     pub interval: (f64, f64),
 }
 
 impl Coefficient {
     fn new(value: f64, error: f64, freedom: f64) -> Self {
-        let half = half_width(error, freedom);
+        let half = error * quantile(freedom, 0.5 + CONFIDENCE / 2.0);
         Self {
             value,
             error,
+            freedom,
             interval: (value - half, value + half),
         }
     }
 
+    /// The mean of one value a process; `None` for fewer than two.
+    fn mean(values: &[f64]) -> Option<Self> {
+        let deviation = stats::standard_deviation(values)?;
+        let count = values.len() as f64;
+        let error = deviation / count.sqrt();
+        Some(Self::new(stats::mean(values)?, error, count - 1.0))
+    }
+
+    /// `by` is above 0.
+    fn scaled(&self, by: f64) -> Self {
+        Self::new(self.value * by, self.error * by, self.freedom)
+    }
+
+    /// The difference of independent estimates with unequal variances, with the degrees of freedom
+    /// of Satterthwaite (Welch 1947, doi:10.1093/biomet/34.1-2.28).
+    fn less(&self, other: &Self) -> Self {
+        let (a, b) = (self.error.powi(2), other.error.powi(2));
+        let freedom = match a + b > 0.0 {
+            true => (a + b).powi(2) / (a * a / self.freedom + b * b / other.freedom),
+            false => self.freedom + other.freedom,
+        };
+        Self::new(self.value - other.value, (a + b).sqrt(), freedom)
+    }
+
     /// Whether a t test at [`SIGNIFICANCE`] tells it from 0.
-    fn is_not_zero(&self, freedom: f64) -> bool {
-        self.value.abs() > self.error * quantile(freedom, 1.0 - SIGNIFICANCE / 2.0)
+    fn is_not_zero(&self) -> bool {
+        self.value.abs() > self.error * quantile(self.freedom, 1.0 - SIGNIFICANCE / 2.0)
     }
 }
 
@@ -166,13 +213,28 @@ pub fn fit(points: &[Point]) -> Scaling {
         Some((worst, false)) => Linearity::CannotTell(worst),
         Some((worst, true)) => departure(&points).unwrap_or(Linearity::NoLine(worst)),
     };
-    Scaling::Fitted { all, linearity }
+    Scaling::Fitted {
+        all,
+        linearity,
+        ends: ends(&points),
+    }
+}
+
+/// Of points in the order of x, at least two.
+fn ends(points: &[Point]) -> Option<Ends> {
+    let (first, last) = (points.first()?, points.last()?);
+    let mean = |point: &Point| Coefficient::mean(&point.values);
+    Some(Ends {
+        growth: mean(last)?.less(&mean(first)?),
+        last: last.mean(),
+        range: (first.x, last.x),
+    })
 }
 
 /// Fits a line to every process, which measured all the work, and gives their mean: what differs
 /// between processes at all work alike adds nothing to the error of the slope. A process is its
-/// pairs of work and value; one whose values are not all positive and finite, or that lacks work
-/// that others have, is left out.
+/// pairs of work and value, the work in ascending order; one whose values are not all positive and
+/// finite, or that lacks work that others have, is left out.
 ///
 /// Each line is of least squares without weights. Intervals are by Student's t over the processes,
 /// and a point departs from the line where the processes' shares beside their lines do, by the
@@ -193,30 +255,39 @@ pub fn fit_within(processes: &[Vec<(f64, f64)>]) -> Scaling {
         };
     }
     let lines: Vec<(f64, f64)> = processes.iter().map(|it| straight(it)).collect();
-    let of = |of: fn(&(f64, f64)) -> f64| over_processes(lines.iter().map(of).collect());
-    let work = first.iter().map(|(x, _)| *x);
+    let mean = |values: Vec<f64>| Coefficient::mean(&values).expect("two processes or more");
+    let of_lines = |of: fn(&(f64, f64)) -> f64| mean(lines.iter().map(of).collect());
+    let at = |point: usize| processes.iter().map(move |it| it[point].1);
+    let last = complete - 1;
+    let range = (first[0].0, first[last].0);
     let all = Line {
-        fixed: of(|(fixed, _)| *fixed),
-        slope: of(|(_, slope)| *slope),
+        fixed: of_lines(|(fixed, _)| *fixed),
+        slope: of_lines(|(_, slope)| *slope),
         values: complete * processes.len(),
-        freedom: (processes.len() - 1) as f64,
-        range: (
-            work.clone().fold(f64::INFINITY, f64::min),
-            work.fold(f64::NEG_INFINITY, f64::max),
+        range,
+    };
+    let ends = Ends {
+        growth: mean(
+            at(last)
+                .zip(at(0))
+                .map(|(last, first)| last - first)
+                .collect(),
         ),
+        last: mean(at(last).collect()).value,
+        range,
     };
     let beside = (0..complete).map(|point| {
         let shares = processes.iter().zip(&lines).map(|(process, line)| {
             let (x, y) = process[point];
             y / (line.0 + line.1 * x) - 1.0
         });
-        (first[point].0, over_processes(shares.collect()))
+        (first[point].0, mean(shares.collect()))
     });
     let furthest = |a: &(f64, Coefficient), b: &(f64, Coefficient)| {
         a.1.value.abs().total_cmp(&b.1.value.abs())
     };
     let linearity = match beside.max_by(furthest) {
-        Some((x, share)) if share.value.abs() > DEPARTURE && share.is_not_zero(all.freedom) => {
+        Some((x, share)) if share.value.abs() > DEPARTURE && share.is_not_zero() => {
             Linearity::NoLine(Deviation {
                 x,
                 share: share.value,
@@ -224,7 +295,11 @@ pub fn fit_within(processes: &[Vec<(f64, f64)>]) -> Scaling {
         }
         _ => Linearity::Line,
     };
-    Scaling::Fitted { all, linearity }
+    Scaling::Fitted {
+        all,
+        linearity,
+        ends: Some(ends),
+    }
 }
 
 /// Intercept and slope of least squares, of at least two different x.
@@ -235,15 +310,6 @@ fn straight(pairs: &[(f64, f64)]) -> (f64, f64) {
     let products: f64 = pairs.iter().map(|it| (it.0 - x) * (it.1 - y)).sum();
     let slope = products / squares;
     (y - slope * x, slope)
-}
-
-/// Mean of one value a process, of at least two.
-fn over_processes(values: Vec<f64>) -> Coefficient {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let freedom = count - 1.0;
-    Coefficient::new(mean, (squares / freedom / count).sqrt(), freedom)
 }
 
 /// In the order of x, one for each.
@@ -316,7 +382,6 @@ fn weighted(points: &[Point], scale: &dyn Fn(&Point) -> f64) -> Line {
         fixed: Coefficient::new(fixed, fixed_error, freedom),
         slope: Coefficient::new(slope, (variance / squares).sqrt(), freedom),
         values,
-        freedom,
         range: (points[0].x, points[points.len() - 1].x),
     }
 }
@@ -388,19 +453,30 @@ fn departure(points: &[Point]) -> Option<Linearity> {
     })
 }
 
-/// How fast the values of two programs grow with the same work.
+/// How much the values of two programs grow over the same work.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct SlopeComparison {
-    /// The candidate's slope less the reference's.
+pub struct GrowthComparison {
+    pub basis: Basis,
+    /// The candidate's growth less the reference's, in the unit of the values.
     pub difference: Coefficient,
-    /// The same over the common range, as a share of the reference's value at its end.
+    /// The same as a share of the reference's value at the most work.
     pub share: Coefficient,
-    pub verdict: SlopeVerdict,
+    pub verdict: GrowthVerdict,
+}
+
+/// What a growth is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The lines through all points, over the range that both have.
+    Lines,
+    /// The values at the least and at the most work, since the points of a program leave the line.
+    Ends,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SlopeVerdict {
+pub enum GrowthVerdict {
     /// The interval of the share lies below the margin.
     NoFaster,
     /// It lies above the margin.
@@ -409,33 +485,62 @@ pub enum SlopeVerdict {
     Undecided,
 }
 
-/// Compares slopes of the lines through all points: those of independent samples with unequal
-/// variances, with the degrees of freedom of Satterthwaite (Welch 1947,
-/// doi:10.1093/biomet/34.1-2.28). `margin` is the share that does not matter. `None` where the
-/// lines have no common range, or the reference is not above 0 at its end.
-pub fn compare_slopes(candidate: &Line, reference: &Line, margin: f64) -> Option<SlopeComparison> {
-    let begin = candidate.range.0.max(reference.range.0);
-    let end = candidate.range.1.min(reference.range.1);
-    let level = reference.at(end);
-    if !(end > begin && level > 0.0) {
+/// Compares the growth of two programs. `margin` is the share that does not matter. `None` where
+/// one of them is not fitted, where they have no common range (off the line, not the same one), or
+/// where one that is off the line has a single process at an end.
+pub fn compare_growth(
+    candidate: &Scaling,
+    reference: &Scaling,
+    margin: f64,
+) -> Option<GrowthComparison> {
+    let (
+        Scaling::Fitted {
+            all: line,
+            linearity,
+            ends,
+        },
+        Scaling::Fitted {
+            all: other_line,
+            linearity: other_linearity,
+            ends: other_ends,
+        },
+    ) = (candidate, reference)
+    else {
+        return None;
+    };
+    let (basis, growth, other_growth, level) =
+        match linearity.is_left() || other_linearity.is_left() {
+            false => {
+                let begin = line.range.0.max(other_line.range.0);
+                let end = line.range.1.min(other_line.range.1);
+                if end <= begin {
+                    return None;
+                }
+                let over = |line: &Line| line.slope.scaled(end - begin);
+                let level = other_line.at(end);
+                (Basis::Lines, over(line), over(other_line), level)
+            }
+            true => {
+                let (ends, other) = ends.as_ref().zip(other_ends.as_ref())?;
+                if ends.range != other.range {
+                    return None;
+                }
+                (Basis::Ends, ends.growth, other.growth, other.last)
+            }
+        };
+    if level <= 0.0 {
         return None;
     }
-    let (a, b) = (candidate.slope.error.powi(2), reference.slope.error.powi(2));
-    let freedom = match a + b > 0.0 {
-        true => (a + b).powi(2) / (a * a / candidate.freedom + b * b / reference.freedom),
-        false => candidate.freedom + reference.freedom,
-    };
-    let difference = candidate.slope.value - reference.slope.value;
-    let error = (a + b).sqrt();
-    let scale = (end - begin) / level;
-    let share = Coefficient::new(difference * scale, error * scale, freedom);
-    Some(SlopeComparison {
-        difference: Coefficient::new(difference, error, freedom),
+    let difference = growth.less(&other_growth);
+    let share = difference.scaled(1.0 / level);
+    Some(GrowthComparison {
+        basis,
+        difference,
         share,
         verdict: match share.interval {
-            (_, high) if high <= margin => SlopeVerdict::NoFaster,
-            (low, _) if low > margin => SlopeVerdict::Faster,
-            _ => SlopeVerdict::Undecided,
+            (_, high) if high <= margin => GrowthVerdict::NoFaster,
+            (low, _) if low > margin => GrowthVerdict::Faster,
+            _ => GrowthVerdict::Undecided,
         },
     })
 }
@@ -462,12 +567,7 @@ pub enum ConstancyVerdict {
 
 /// Judges growth over the range of a line, of which less than `smallest` is none.
 pub fn constancy(line: &Line, smallest: f64) -> Constancy {
-    let range = line.range.1 - line.range.0;
-    let growth = Coefficient::new(
-        line.slope.value * range,
-        line.slope.error * range,
-        line.freedom,
-    );
+    let growth = line.slope.scaled(line.range.1 - line.range.0);
     Constancy {
         growth,
         smallest,
@@ -477,10 +577,6 @@ pub fn constancy(line: &Line, smallest: f64) -> Constancy {
             _ => ConstancyVerdict::CannotTell,
         },
     }
-}
-
-fn half_width(error: f64, freedom: f64) -> f64 {
-    error * quantile(freedom, 0.5 + CONFIDENCE / 2.0)
 }
 
 /// Of Student's t.
@@ -632,36 +728,116 @@ mod tests {
     }
 
     /// Verdicts on 100 pairs of sweeps whose processes scatter by `cv`.
-    fn slopes(candidate: fn(f64) -> f64, cv: f64, verdict: SlopeVerdict) -> usize {
-        let of = |truth, seed| {
-            let scaling = fit(&drawn(&XS, 3, cv, seed, truth));
-            *scaling.line().unwrap()
-        };
+    fn growths(candidate: fn(f64) -> f64, cv: f64, verdict: GrowthVerdict) -> usize {
+        let of = |truth, seed| fit(&drawn(&XS, 3, cv, seed, truth));
         let compared = |seed| {
             let reference = of(|x| 10.0 + 0.05 * x, seed);
-            compare_slopes(&of(candidate, seed + 1000), &reference, 0.02).unwrap()
+            compare_growth(&of(candidate, seed + 1000), &reference, 0.02).unwrap()
         };
         let such = (0..100).filter(|&seed| compared(seed).verdict == verdict);
         such.count()
     }
 
     #[test]
-    fn slopes_are_compared_with_their_intervals() {
-        use SlopeVerdict::{Faster, NoFaster, Undecided};
-        assert_eq!(slopes(|x| 20.0 + 0.03 * x, 0.01, NoFaster), 100);
-        assert_eq!(slopes(|x| 5.0 + 0.08 * x, 0.01, Faster), 100);
-        assert_eq!(slopes(|x| 10.0 + 0.05 * x, 0.001, NoFaster), 100);
+    fn growth_is_compared_with_its_interval() {
+        use GrowthVerdict::{Faster, NoFaster, Undecided};
+        assert_eq!(growths(|x| 20.0 + 0.03 * x, 0.01, NoFaster), 100);
+        assert_eq!(growths(|x| 5.0 + 0.08 * x, 0.01, Faster), 100);
+        assert_eq!(growths(|x| 10.0 + 0.05 * x, 0.001, NoFaster), 100);
         // With so much scatter a wrong verdict is as rare as the interval says, 2.5 %.
-        assert!(slopes(|x| 10.0 + 0.05 * x, 0.1, Undecided) >= 90);
-        assert!(slopes(|x| 10.0 + 0.051 * x, 0.1, Faster) <= 8);
+        assert!(growths(|x| 10.0 + 0.05 * x, 0.1, Undecided) >= 90);
+        assert!(growths(|x| 10.0 + 0.051 * x, 0.1, Faster) <= 8);
+    }
+
+    /// Bends by more than a line allows, and grows by 51.2 from end to end.
+    fn bent(x: f64) -> f64 {
+        10.0 + if x < 200.0 { 0.0 } else { 51.2 }
     }
 
     #[test]
-    fn lines_without_a_common_range_are_not_compared() {
-        let of = |values| *fit(&points(values)).line().unwrap();
-        let low = of(&[(1.0, &[1.0]), (2.0, &[2.0]), (3.0, &[3.0])]);
-        let high = of(&[(4.0, &[1.0]), (5.0, &[2.0]), (6.0, &[3.0])]);
-        assert_eq!(compare_slopes(&low, &high, 0.02), None);
+    fn where_points_leave_the_line_the_ends_are_compared() {
+        let check = |of: &dyn Fn(u64, fn(f64) -> f64) -> Scaling| {
+            let compared = |candidate, reference| {
+                compare_growth(&of(1, candidate), &of(2, reference), 0.02).unwrap()
+            };
+            let same = compared(bent, bent);
+            assert_eq!(
+                (same.basis, same.verdict),
+                (Basis::Ends, GrowthVerdict::NoFaster)
+            );
+            let less = compared(|x| 10.0 + 0.02 * x, bent);
+            assert_eq!(
+                (less.basis, less.verdict),
+                (Basis::Ends, GrowthVerdict::NoFaster)
+            );
+            assert_near(
+                less.difference.value,
+                0.02 * 992.0 - 51.2,
+                0.5,
+                "difference",
+            );
+            assert_near(
+                less.share.value,
+                (0.02 * 992.0 - 51.2) / 61.2,
+                0.01,
+                "share",
+            );
+            let more = compared(bent, |x| 10.0 + 0.02 * x);
+            assert_eq!(
+                (more.basis, more.verdict),
+                (Basis::Ends, GrowthVerdict::Faster)
+            );
+            let lines = compared(|x| 10.0 + 0.02 * x, |x| 10.0 + 0.02 * x);
+            assert_eq!(lines.basis, Basis::Lines);
+        };
+        check(&|seed, truth| fit(&drawn(&XS, 4, 0.002, seed, truth)));
+        check(&|seed, truth| {
+            let mut generator = Generator::new(seed);
+            let mut process = || {
+                let mut value = |x: f64| truth(x) * (1.0 + 0.002 * generator.normal());
+                XS.map(|x| (x, value(x))).to_vec()
+            };
+            fit_within(&(0..8).map(|_| process()).collect::<Vec<_>>())
+        });
+    }
+
+    #[test]
+    fn the_interval_between_the_ends_holds_the_truth_as_often_as_it_says() {
+        let holds = |scaling: Scaling| {
+            let Scaling::Fitted { ends, .. } = scaling else {
+                panic!("not fitted: {scaling:?}");
+            };
+            let (low, high) = ends.expect("ends").growth.interval;
+            usize::from(low <= 51.2 && 51.2 <= high)
+        };
+        let mut held = (0, 0);
+        for seed in 0..1000 {
+            held.0 += holds(fit(&drawn(&XS, 8, 0.03, seed, bent)));
+            // Each process grows by as much more as its level is higher.
+            held.1 += holds(fit_within(&processes(seed, 8, bent)));
+        }
+        // 950 are expected, with a standard deviation of 7.
+        for held in [held.0, held.1] {
+            assert!((925..=975).contains(&held), "{held}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_common_range_or_no_interval_is_not_compared() {
+        let none = |candidate: &[(f64, &[f64])], reference: &[(f64, &[f64])]| {
+            let (candidate, reference) = (fit(&points(candidate)), fit(&points(reference)));
+            assert_eq!(compare_growth(&candidate, &reference, 0.02), None);
+        };
+        let line: [(f64, &[f64]); 3] = [(1.0, &[1.0]), (2.0, &[2.0]), (3.0, &[3.0])];
+        none(&line, &line.map(|(x, values)| (x + 3.0, values)));
+        none(&line, &line[..2]);
+        // Off the line: other ends, and one process at an end.
+        let bent: [(f64, &[f64]); 3] = [(1.0, &[1.0, 1.1]), (2.0, &[5.0, 5.1]), (3.0, &[2.0, 2.1])];
+        let further = bent.map(|(x, values)| (2.0 * x, values));
+        none(&bent, &further);
+        let mut single = bent;
+        single[2].1 = &[2.0];
+        none(&bent, &single);
     }
 
     #[test]

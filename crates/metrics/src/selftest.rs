@@ -291,7 +291,10 @@ impl GatePlant {
         let mut confirmed = false;
         if first.verdict == Verdict::Regressed {
             let fresh = judge(&baseline, &arm("fresh", &truth)?);
-            confirmed = first.confirmed_by(fresh).verdict == Verdict::Regressed;
+            confirmed = first
+                .confirmed_by(fresh, rules.comparison.error_rate)
+                .verdict
+                == Verdict::Regressed;
         }
         Ok(Verdicts {
             word,

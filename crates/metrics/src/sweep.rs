@@ -19,7 +19,7 @@ use crate::random::Generator;
 use crate::record::Generation;
 use crate::roofline::{self, Roofline, Share, Work};
 use crate::rules::Rules;
-use crate::scaling::{self, Constancy, Scaling, SlopeComparison};
+use crate::scaling::{self, Constancy, GrowthComparison, Scaling};
 use crate::sets::{self, MetricKind, Process, ProcessSummary};
 use crate::stats;
 use crate::store::{self, ReadError, Record};
@@ -719,8 +719,8 @@ pub struct ProgramComparison {
     pub measure: Measure,
     pub candidate: String,
     pub reference: String,
-    /// `None` where one of them has no line, or where they did different work.
-    pub compared: Option<SlopeComparison>,
+    /// `None` where it cannot be computed, or where they did different work.
+    pub compared: Option<GrowthComparison>,
     /// Why they did not do the same work.
     pub different_work: Option<String>,
 }
@@ -974,13 +974,11 @@ fn compared(
         reference: other.program.clone(),
         compared: match &different_work {
             Some(_) => None,
-            None => candidate
-                .scaling
-                .line()
-                .zip(reference.scaling.line())
-                .and_then(|(candidate, reference)| {
-                    scaling::compare_slopes(candidate, reference, rules.comparison.practical)
-                }),
+            None => scaling::compare_growth(
+                &candidate.scaling,
+                &reference.scaling,
+                rules.comparison.practical,
+            ),
         },
         different_work: different_work.clone(),
     });

@@ -214,11 +214,7 @@ pub(crate) fn loss(losses: &[(u32, f32)]) -> Result<String, ChartError> {
         legend(area, &[(BLUE, "an iteration".to_owned())])?;
         let range = bottom..largest + margin;
         let mut plot = axes(area, 0, iterations(losses), range, "loss (nats a token)")?;
-        // What cannot be drawn lies at the end of the axis.
-        let points = thin(losses).into_iter();
-        let points: Vec<_> = points
-            .map(|(x, y)| (x, y.clamp(-LARGEST, LARGEST)))
-            .collect();
+        let points = thin(losses);
         let dot = dot_radius(losses.len());
         plot.draw_series(LineSeries::new(
             points.iter().copied(),
@@ -372,9 +368,13 @@ fn axis_end(samples: &[(u32, u64)]) -> u64 {
 }
 
 /// Points as floats, thinned to at most [`POINT_LIMIT`]: of every bucket of neighbours the
-/// smallest and the largest stay, in their order, so that no extreme is lost.
+/// smallest and the largest stay, in their order, so that no extreme is lost. What cannot be drawn lies
+/// at the end of the axis.
 fn thin<T: Copy + Into<Value>>(points: &[(u32, T)]) -> Vec<(f64, f64)> {
-    let as_floats = |&(iteration, value): &(u32, T)| (f64::from(iteration), value.into().0);
+    let as_floats = |&(iteration, value): &(u32, T)| {
+        let drawn = value.into().0.clamp(-LARGEST, LARGEST);
+        (f64::from(iteration), drawn)
+    };
     thin_points(points.iter().map(as_floats).collect())
 }
 

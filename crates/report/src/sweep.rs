@@ -4,8 +4,8 @@ use metrics::leak;
 use metrics::roofline::LARGEST_SHARE;
 use metrics::rules::Group;
 use metrics::scaling::{
-    CONFIDENCE, Coefficient, ConstancyVerdict, DEPARTURE, Deviation, Linearity, SIGNIFICANCE,
-    Scaling, SlopeVerdict,
+    Basis, CONFIDENCE, Coefficient, ConstancyVerdict, DEPARTURE, Deviation, GrowthVerdict,
+    Linearity, SIGNIFICANCE, Scaling,
 };
 use metrics::sweep::{
     self, Axis, AxisSummary, Fit, Measure, PointSummary, ProgramComparison, ProgramSummary, Sweep,
@@ -153,7 +153,7 @@ impl AxisView {
         let compared: Vec<_> = axis
             .comparisons
             .iter()
-            .filter(|it| it.compared.is_some())
+            .filter(|it| it.different_work.is_none())
             .collect();
         Self {
             title: title(axis.axis),
@@ -174,7 +174,7 @@ impl AxisView {
                     sentences: sentences(axis.axis, program),
                 })
                 .collect(),
-            comparisons: (!compared.is_empty()).then(|| comparisons(axis.axis, &compared)),
+            comparisons: (!compared.is_empty()).then(|| comparisons(&compared)),
             different_work: axis
                 .comparisons
                 .iter()
@@ -562,35 +562,41 @@ fn limit(fit: &Fit, points: &[PointSummary]) -> Option<String> {
     ))
 }
 
-fn comparisons(axis: Axis, comparisons: &[&ProgramComparison]) -> String {
+fn comparisons(comparisons: &[&ProgramComparison]) -> String {
     let rows: Vec<_> = comparisons
         .iter()
-        .filter_map(|it| {
-            let compared = it.compared?;
-            let share = compared.share;
-            let signed = |share: f64| units::signed_share(share);
-            Some([
-                measure_name(it.measure).to_owned(),
-                escape(&it.candidate),
-                escape(&it.reference),
-                format!(
-                    "{} {}",
-                    quantity(it.measure, compared.difference),
-                    a_unit(axis, it.measure)
-                ),
-                format!(
-                    "{} ({} to {})",
-                    signed(share.value),
-                    signed(share.interval.0),
-                    signed(share.interval.1)
-                ),
-                match compared.verdict {
-                    SlopeVerdict::NoFaster => "grows no faster",
-                    SlopeVerdict::Faster => "**grows faster**",
-                    SlopeVerdict::Undecided => "undecided",
+        .map(|it| {
+            let [difference, share, basis, verdict] = match it.compared {
+                None => [NONE, NONE, NONE, "not compared"].map(str::to_owned),
+                Some(compared) => {
+                    let share = compared.share;
+                    [
+                        quantity(it.measure, compared.difference),
+                        format!(
+                            "{} ({} to {})",
+                            units::signed_share(share.value),
+                            units::signed_share(share.interval.0),
+                            units::signed_share(share.interval.1)
+                        ),
+                        match compared.basis {
+                            Basis::Lines => "lines",
+                            Basis::Ends => "ends",
+                        }
+                        .to_owned(),
+                        match compared.verdict {
+                            GrowthVerdict::NoFaster => "grows no faster",
+                            GrowthVerdict::Faster => "**grows faster**",
+                            GrowthVerdict::Undecided => "undecided",
+                        }
+                        .to_owned(),
+                    ]
                 }
-                .to_owned(),
-            ])
+            };
+            let name = measure_name(it.measure).to_owned();
+            let (candidate, reference) = (escape(&it.candidate), escape(&it.reference));
+            [
+                name, candidate, reference, difference, share, basis, verdict,
+            ]
         })
         .collect();
     table(
@@ -598,8 +604,9 @@ fn comparisons(axis: Axis, comparisons: &[&ProgramComparison]) -> String {
             ("Quantity", Align::Left),
             ("Program", Align::Left),
             ("Against", Align::Left),
-            ("Difference of the slopes", Align::Right),
-            ("Over the common range", Align::Right),
+            ("Difference of the growth", Align::Right),
+            ("As a share", Align::Right),
+            ("By", Align::Left),
             ("Verdict", Align::Left),
         ],
         &rows,

@@ -11,7 +11,7 @@ use anyhow::Context;
 use metrics::{
     compare::Runs,
     comparison::{Design, MetricComparison, Verdict},
-    gate::{self, Benchmark, Judgement, Limits, NoiseSource, Reason},
+    gate::{self, Again, Benchmark, Judgement, Limits, NoiseSource, Reason},
     measure::SystemClock,
     noise::Noise,
     record::Build,
@@ -60,14 +60,18 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
         true => serde_json::to_string(&judgement)?,
         false => to_text(&judgement),
     })?;
-    if let (Verdict::Inconclusive { .. }, Some(fresh)) = (&judgement.verdict, &judgement.fresh) {
-        return Err(unconfirmed(
-            &judgement.metrics,
-            &judgement.reasons,
-            &fresh.verdict,
-            &fresh.metrics,
-            "measure more runs of each",
-        ));
+    if let Some(fresh) = &judgement.fresh {
+        let error_rate = rules.comparison.error_rate;
+        let again = gate::again(&judgement.metrics, &fresh.metrics, error_rate);
+        if let Verdict::Inconclusive { .. } = judgement.verdict {
+            return Err(unconfirmed(
+                &again,
+                &judgement.reasons,
+                &fresh.verdict,
+                "measure more runs of each",
+            ));
+        }
+        confirmed(&again, output);
     }
     let candidates = judgement.candidate_runs as u32;
     let more_runs = |more: u32| match by_criterion {
@@ -119,7 +123,7 @@ fn of_records(
                 format!("regressed: {repeats} fresh runs of the candidate have to show it too");
             output::message(output.quiet, &text);
             let fresh = fresh(args, settings, &candidate, repeats, output, clock)?;
-            Ok(judgement.confirmed_by(judge(&fresh)))
+            Ok(judgement.confirmed_by(judge(&fresh), rules.comparison.error_rate))
         }
         _ => Ok(judgement),
     }
@@ -226,18 +230,12 @@ fn fresh(
 
 /// What is said where fresh runs do not show a regression too.
 pub(crate) fn unconfirmed(
-    first: &[MetricComparison],
+    again: &[Again<'_>],
     reasons: &[Reason],
     fresh: &Verdict,
-    fresh_metrics: &[MetricComparison],
     more: &str,
 ) -> Failure {
-    let mut found: Vec<String> = gate::twice(first, fresh_metrics)
-        .map(|(first, again)| match again {
-            Some(again) => format!("{}, then {}", figure(first), change(again)),
-            None => format!("{}, then not measured", figure(first)),
-        })
-        .collect();
+    let mut found: Vec<String> = again.iter().map(in_words).collect();
     found.extend(
         reasons
             .iter()
@@ -254,6 +252,30 @@ pub(crate) fn unconfirmed(
          does nothing else",
         found.join("; ")
     ))
+}
+
+/// Says which metrics fresh runs confirmed.
+pub(crate) fn confirmed(again: &[Again<'_>], output: Output) {
+    let confirming = again.iter().filter(|it| it.confirms);
+    let found: Vec<String> = confirming.map(in_words).collect();
+    if !found.is_empty() {
+        let text = format!("confirmed by fresh runs: {}", found.join("; "));
+        output::message(output.quiet, &text);
+    }
+}
+
+/// A metric that regressed, and what fresh runs showed of it.
+fn in_words(again: &Again<'_>) -> String {
+    let first = figure(again.first);
+    match again.fresh {
+        None => format!("{first}, then not measured"),
+        Some(fresh) => format!(
+            "{first}, then {} (p {} for the worse; below {} confirms)",
+            words::change(fresh.change),
+            units::p_value(fresh.p_worse()),
+            units::significant(again.limit, 2)
+        ),
+    }
 }
 
 /// What a message says that depends on what was judged.

@@ -46,6 +46,7 @@ pub(crate) fn run(
         .options
         .with_file(args.config.as_deref())?
         .or(defaults());
+    let error_rate = settings.clone().resolve()?.rules.comparison.error_rate;
     let dir = match args.output {
         Some(dir) => dir,
         None => {
@@ -101,17 +102,13 @@ pub(crate) fn run(
     let repeats = args.repeats;
     if let Some(fresh) = fresh {
         fresh.ending.result()?;
-        let again = comparison(&fresh.summary)?;
-        if !judge::is_confirmed(&compared.metrics, &again.metrics) {
+        let fresh = comparison(&fresh.summary)?;
+        let again = judge::again(&compared.metrics, &fresh.metrics, error_rate);
+        if !again.iter().any(|it| it.confirms) {
             let more = format!("give --repeats {}", repeats.saturating_mul(2));
-            return Err(gate::unconfirmed(
-                &compared.metrics,
-                &[],
-                &again.verdict,
-                &again.metrics,
-                &more,
-            ));
+            return Err(gate::unconfirmed(&again, &[], &fresh.verdict, &more));
         }
+        gate::confirmed(&again, output);
     }
     gate::decide(
         &compared.verdict,

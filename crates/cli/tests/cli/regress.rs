@@ -97,6 +97,7 @@ fn the_exit_code_is_the_verdict() {
         3,
         "regressed",
         &[
+            "confirmed by fresh runs: step time +",
             "error: regressed: step time +",
             " % confidence)",
             "find out what costs this",
@@ -141,6 +142,7 @@ fn a_regression_that_a_fresh_set_does_not_show_is_inconclusive() {
         "5 fresh processes of each have to show it too",
         "error: inconclusive: regressed, and not in fresh runs too: step time +",
         "confidence), then ",
+        " for the worse; below 0.0",
         "; give --repeats 10, on a machine that does nothing else",
     ];
     check_failed("unconfirmed", &finished, 4, &needles);
@@ -173,5 +175,5 @@ fn programs_are_checked_before_anything_runs_and_one_that_fails_ends_it() {
     check("--baseline false --repeats 1", 2, &["--repeats"]);
     check("--baseline false --lora-rank 0", 2, &["lora-rank is 0"]);
     let failing = "regress --baseline false -o out --cool-down-limit 0";
-    folder.check_error(failing, 1, &["run 1 of 40 (arm baseline)"]);
+    folder.check_error(failing, 1, &["run 1 of 80 (arm baseline)"]);
 }

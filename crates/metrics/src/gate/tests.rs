@@ -223,7 +223,7 @@ fn a_regression_stays_one_only_where_fresh_runs_show_it_too() {
     let of =
         |truth: &Truth, seed| judged(&baseline, &arm("b", truth, seed, 5, &|_| {}), &step_time());
     let check = |fresh: Judgement, expected: &str| {
-        let found = of(&slower, 100).confirmed_by(fresh);
+        let found = of(&slower, 100).confirmed_by(fresh, 0.05);
         assert_eq!(found.verdict.word(), expected);
         assert!(found.fresh.is_some());
     };
@@ -243,10 +243,61 @@ fn a_regression_stays_one_only_where_fresh_runs_show_it_too() {
     let before = arm("a", &still, 1, 3, &|_| {});
     let of =
         |truth: &Truth, seed| judged(&before, &arm("b", truth, seed, 3, &|_| {}), &step_time());
-    let confirmed = of(&leaking, 100).confirmed_by(of(&leaking, 200));
+    let confirmed = of(&leaking, 100).confirmed_by(of(&leaking, 200), 0.05);
     assert_eq!(confirmed.verdict, Verdict::Regressed);
-    let gone = of(&leaking, 100).confirmed_by(of(&still, 200));
+    let gone = of(&leaking, 100).confirmed_by(of(&still, 200), 0.05);
     assert_eq!(gone.verdict.word(), "inconclusive");
+}
+
+#[test]
+fn fresh_runs_are_tested_on_one_side_in_the_metrics_that_regressed() {
+    let mut slower = steady();
+    slower.step.level *= 1.1;
+    let [a, b] = [
+        arm("a", &steady(), 1, 5, &|_| {}),
+        arm("b", &slower, 2, 5, &|_| {}),
+    ];
+    let of_step = |found: Judgement| found.metrics.into_iter().find(|it| it.name == "step_time");
+    let red = MetricComparison {
+        verdict: Verdict::Regressed,
+        ..of_step(judged(&a, &b, &step_time())).unwrap()
+    };
+    let check = |change: f64, p: f64, found: usize, expected: bool| {
+        let first: Vec<MetricComparison> = (0..found)
+            .map(|number| MetricComparison {
+                name: format!("metric {number}"),
+                ..red.clone()
+            })
+            .collect();
+        let fresh = [MetricComparison {
+            name: "metric 0".into(),
+            log_ratio: change.ln_1p(),
+            change,
+            p,
+            verdict: Verdict::Inconclusive { more_runs: None },
+            ..red.clone()
+        }];
+        let again = again(&first, &fresh, 0.05);
+        assert_eq!(again.len(), found);
+        assert_eq!(again[0].confirms, expected, "{change} {p} {found}");
+        assert!(
+            again[1..]
+                .iter()
+                .all(|it| it.fresh.is_none() && !it.confirms)
+        );
+    };
+    check(0.07, 0.09, 1, true);
+    check(0.07, 0.11, 1, false);
+    check(0.07, 0.09, 2, false);
+    check(0.07, 0.04, 2, true);
+    // For the better, and smaller than what matters.
+    check(-0.07, 0.001, 1, false);
+    check(0.01, 0.001, 1, false);
+    // A metric that did not regress in the first runs counts for nothing.
+    let fresh = [red.clone()];
+    let mut first = fresh.clone();
+    first[0].verdict = Verdict::Equivalent;
+    assert!(again(&first, &fresh, 0.05).is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::{End, Event, Generation, Member, Status};
-use crate::scaling::{ConstancyVerdict, Linearity, SlopeVerdict};
+use crate::scaling::{ConstancyVerdict, GrowthVerdict, Linearity};
 use crate::testing::{self, assert_near};
 
 fn plan(axis: Axis, values: &[u32], programs: &[&str], repeats: u32) -> Plan {
@@ -206,7 +206,7 @@ fn time_of_a_token_is_held_against_the_positions_it_attends_to() {
     assert_eq!(token.measure, Measure::Token);
     // The 20 times follow 1 to 20 tokens after the prompt.
     assert_eq!(axis.programs[0].points[0].work, Some(138.5));
-    let Scaling::Fitted { all, linearity } = &token.scaling else {
+    let Scaling::Fitted { all, linearity, .. } = &token.scaling else {
         panic!("{token:?}");
     };
     assert_eq!(*linearity, Linearity::Line);
@@ -216,7 +216,7 @@ fn time_of_a_token_is_held_against_the_positions_it_attends_to() {
         (compared.candidate.as_str(), compared.reference.as_str()),
         ("lfmark", "peer")
     );
-    assert_eq!(compared.compared.unwrap().verdict, SlopeVerdict::NoFaster);
+    assert_eq!(compared.compared.unwrap().verdict, GrowthVerdict::NoFaster);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn what_differs_between_processes_does_not_hide_how_the_time_grows_within_them()
     assert!((line.slope.value - 10.35).abs() < 0.01, "{line:?}");
     assert!(line.slope.error < 0.2, "{line:?}");
     let compared = axis.comparisons[0].compared.unwrap();
-    assert_eq!(compared.verdict, SlopeVerdict::NoFaster);
+    assert_eq!(compared.verdict, GrowthVerdict::NoFaster);
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn a_program_that_grows_faster_within_its_processes_does() {
         _ => 3e6 + 10.0 * context,
     }));
     let compared = axis.comparisons[0].compared.unwrap();
-    assert_eq!(compared.verdict, SlopeVerdict::Faster);
+    assert_eq!(compared.verdict, GrowthVerdict::Faster);
 }
 
 #[test]
