@@ -4,7 +4,7 @@
 //! a set is stored but the records of its runs (and the noise floor it was judged with), so it is
 //! read back from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -425,7 +425,18 @@ impl Set {
         candidate: &str,
         floor: Option<&NoiseFloor>,
     ) -> ArmComparison {
-        let arms = [self.of_arm(baseline), self.of_arm(candidate)];
+        let mut arms = [self.of_arm(baseline), self.of_arm(candidate)];
+        let stolen = stolen(&arms, self.rules.validity.steal_share);
+        let left = |arm: &Vec<&Process>| {
+            let left = arm.iter().filter(|it| !stolen.contains(&it.member.repeat));
+            left.count() >= self.rules.comparison.pairs_to_decide
+        };
+        let stolen_left_out = !stolen.is_empty() && arms.iter().all(left);
+        if stolen_left_out {
+            for arm in &mut arms {
+                arm.retain(|it| !stolen.contains(&it.member.repeat));
+            }
+        }
         let both: Vec<&Process> = arms.iter().flatten().copied().collect();
         let repeats = |arm: &[&Process]| -> Vec<u32> {
             arm.iter().map(|process| process.member.repeat).collect()
@@ -489,9 +500,27 @@ impl Set {
             ),
             design,
             comparison: compared,
+            stolen: stolen.into_iter().collect(),
+            stolen_left_out,
             left_out,
         }
     }
+}
+
+/// Repeats in which other guests of the hardware had more than this share of the CPU time while a
+/// process of either arm ran. None where a process does not say: leaving out the slow runs of one
+/// arm alone would be no fair comparison.
+fn stolen(arms: &[Vec<&Process>; 2], most: f64) -> BTreeSet<u32> {
+    let shares = arms.iter().flatten().map(|process| {
+        let share = validity::stolen(&process.states)?;
+        Some((process.member.repeat, share))
+    });
+    let shares: Option<Vec<(u32, f64)>> = shares.collect();
+    let too_much = shares.unwrap_or_default().into_iter();
+    too_much
+        .filter(|(_, share)| *share > most)
+        .map(|(repeat, _)| repeat)
+        .collect()
 }
 
 impl ArmComparison {
@@ -898,6 +927,11 @@ pub struct ArmComparison {
     pub comparison: Comparison,
     /// Of the baseline to the candidate.
     pub ratios: Vec<Ratio>,
+    /// Repeats in which other guests of the hardware had more of the CPU time than `steal-share`
+    /// allows, where every process says how much they had.
+    pub stolen: Vec<u32>,
+    /// Whether these are left out: as many others are left as decide by pairs.
+    pub stolen_left_out: bool,
     pub left_out: Vec<LeftOut>,
 }
 

@@ -194,7 +194,7 @@ fn slowdowns(record: &Record) -> Vec<String> {
 }
 
 /// Share of the CPU time between the first and the last reading that other guests had.
-fn stolen(states: &[MachineState]) -> Option<f64> {
+pub fn stolen(states: &[MachineState]) -> Option<f64> {
     let times = |state: &MachineState| Some((state.cpu_total_ms?, state.cpu_steal_ms?));
     let (total, steal) = states.iter().find_map(times)?;
     let (last_total, last_steal) = states.iter().rev().find_map(times)?;

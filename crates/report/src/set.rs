@@ -325,6 +325,7 @@ struct ComparisonView {
     interleaved: bool,
     /// Whether the differences of pairs decided.
     paired: bool,
+    stolen: Option<String>,
     left_out: Vec<String>,
 }
 
@@ -343,8 +344,31 @@ fn comparison(compared: &ArmComparison, rules: &ComparisonRules) -> ComparisonVi
         paired: metrics
             .iter()
             .any(|metric| metric.decided_by == Method::Paired),
+        stolen: stolen(compared, rules),
         left_out: compared.left_out.iter().map(left_out).collect(),
     }
+}
+
+/// What is said of repeats that lost time to other guests of the hardware; `None` without any.
+fn stolen(compared: &ArmComparison, rules: &ComparisonRules) -> Option<String> {
+    let repeats: Vec<String> = compared.stolen.iter().map(u32::to_string).collect();
+    let (word, have) = match &repeats[..] {
+        [] => return None,
+        [_] => ("repeat", "it is"),
+        _ => ("repeats", "they are"),
+    };
+    let what_of_them = match compared.stolen_left_out {
+        true => "left out of both arms".to_owned(),
+        false => format!(
+            "not left out, since fewer than {} would be left",
+            rules.pairs_to_decide
+        ),
+    };
+    Some(format!(
+        "Other guests of the hardware had more of the CPU time than `validity.steal-share` allows \
+         in {word} {}: {have} {what_of_them}.",
+        repeats.join(", ")
+    ))
 }
 
 fn sentence(compared: &ArmComparison, rules: &ComparisonRules) -> String {

@@ -341,6 +341,49 @@ fn incomplete_runs_count_nowhere_and_break_their_pair() {
     assert_eq!(summary.processes[2].status, RunStatus::CutOff);
 }
 
+/// Of the CPU time from the first state to the last, other guests had so much.
+fn steal(record: &mut Record, share: f64) {
+    let [first, last] = &mut record.states[..] else {
+        panic!("two states");
+    };
+    (first.cpu_total_ms, first.cpu_steal_ms) = (Some(5_000), Some(100));
+    last.cpu_total_ms = Some(6_000);
+    last.cpu_steal_ms = Some(100 + (1_000.0 * share) as u64);
+}
+
+#[test]
+fn pairs_that_lost_time_to_other_guests_are_left_out_where_enough_are_left() {
+    // Process 3 is the second one of b, in repeat 2, and 8 the fourth of a.
+    let with = |repeats: u32, share: f64| {
+        two_arms(repeats, 1.0, |number, record| {
+            let stolen = [3, 8].contains(&number);
+            steal(record, if stolen { share } else { 0.02 });
+            if stolen {
+                for iteration in &mut record.iterations {
+                    iteration.step_ns *= 3;
+                }
+            }
+        })
+    };
+    let check = |set: &Set, stolen: &[u32], left_out: bool, runs: usize| {
+        let compared = compared(set, None);
+        assert_eq!(compared.stolen, stolen);
+        assert_eq!(compared.stolen_left_out, left_out);
+        let step = &compared.comparison.metrics[0];
+        assert_eq!((step.baseline_runs, step.candidate_runs), (runs, runs));
+        assert_eq!(compared.design, Design::Interleaved);
+        step.change
+    };
+    let change = check(&with(12, 0.06), &[2, 4], true, 10);
+    assert!(change.abs() < 0.01, "{change}");
+    check(&with(11, 0.06), &[2, 4], false, 11);
+    check(&with(12, 0.05), &[], false, 12);
+    // One that does not say.
+    let mut silent = with(12, 0.06);
+    silent.processes[5].states.clear();
+    check(&silent, &[], false, 12);
+}
+
 #[test]
 fn one_run_an_arm_and_none_at_all_are_inconclusive() {
     let one = compared(&two_arms(1, 2.0, as_is), None);
