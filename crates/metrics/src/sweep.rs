@@ -821,7 +821,7 @@ fn of_program(
     let fits: Vec<Fit> = measures
         .iter()
         .map(|&measure| {
-            let points: Vec<scaling::Point> = points
+            let values: Vec<scaling::Point> = points
                 .iter()
                 .flat_map(|&(index, point)| {
                     let runs = sweep.at(program, index).into_iter();
@@ -836,11 +836,11 @@ fn of_program(
                 measure,
                 scaling: match axis {
                     Some(axis) if axis.shares_process() => {
-                        scaling::fit_within(&within(sweep, program, measure, axis))
+                        scaling::fit_within(&within(sweep, program, measure, points))
                     }
-                    _ => scaling::fit(&points),
+                    _ => scaling::fit(&values),
                 },
-                points,
+                points: values,
             }
         })
         .collect();
@@ -863,16 +863,18 @@ fn of_program(
     }
 }
 
-/// Work and value of a measure at every point of an axis, by process.
-fn within(sweep: &Sweep, program: usize, measure: Measure, axis: Axis) -> Vec<Vec<(f64, f64)>> {
-    let points = sweep.plan.points.iter().filter(|point| point.axis == axis);
-    let points: Vec<Point> = points.copied().collect();
-    let first = sweep.plan.points.iter().position(|it| it.axis == axis);
-    let runs = first.map_or(Vec::new(), |first| sweep.at(program, first));
+/// Work and value of a measure at these points, which share their processes, by process.
+fn within(
+    sweep: &Sweep,
+    program: usize,
+    measure: Measure,
+    points: &[(usize, Point)],
+) -> Vec<Vec<(f64, f64)>> {
+    let first = points.first();
+    let runs = first.map_or(Vec::new(), |&(index, _)| sweep.at(program, index));
     let of_run = |run: &Run| {
-        let values = points
-            .iter()
-            .filter_map(|&point| run.sample.value(measure, point));
+        let points = points.iter();
+        let values = points.filter_map(|&(_, point)| run.sample.value(measure, point));
         values.collect()
     };
     runs.into_iter().map(of_run).collect()

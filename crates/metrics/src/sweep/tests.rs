@@ -378,13 +378,17 @@ fn what_differs_between_processes_does_not_hide_how_the_time_grows_within_them()
 
 #[test]
 fn a_program_that_grows_faster_within_its_processes_does() {
-    let plan = plan(Axis::Context, &[128, 2048, 8192], &["a", "b"], 6);
-    let axis = only_axis(&sweep(plan, |program, context| match program {
-        0 => 2e6 + 40.0 * context,
-        _ => 3e6 + 10.0 * context,
-    }));
-    let compared = axis.comparisons[0].compared.unwrap();
-    assert_eq!(compared.verdict, GrowthVerdict::Faster);
+    for lengths in [[128, 2048, 8192], [8192, 128, 2048]] {
+        let plan = plan(Axis::Context, &lengths, &["a", "b"], 6);
+        let axis = only_axis(&sweep(plan, |program, context| match program {
+            0 => 2e6 + 40.0 * context,
+            _ => 3e6 + 10.0 * context,
+        }));
+        let compared = axis.comparisons[0].compared.unwrap();
+        assert_eq!(compared.verdict, GrowthVerdict::Faster, "{lengths:?}");
+        let line = axis.programs[0].fits[0].scaling.line().unwrap();
+        assert!(line.range.0 < line.range.1, "{line:?}");
+    }
 }
 
 #[test]
