@@ -1,11 +1,13 @@
 """Group the samples of profilers into a table: python3 benches/profile.py FILE...
 
 A file is the text of `perf report --stdio --sort dso,symbol`, or the CSV of `ncu --csv` with the
-metric gpu__time_duration.sum. METHODOLOGY.md has the commands. One column a file, which is named
-after it, one row a group, in percent of all samples, or of all time of kernels.
+metric gpu__time_duration.sum, either of them gzipped or not. METHODOLOGY.md has the commands. One
+column a file, which is named after it, one row a group, in percent of all samples, or of all time
+of kernels. Under the table, kernels and their time from one step or token to the next.
 """
 
 import csv
+import gzip
 import re
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ HOST = [
     ("Waiting and switching threads", r"futex|pthread_(mutex|cond)|Worker::thread_fn|finish_task_switch|spin_unlock|sched|blas_thread_server|exec_blas_async_wait|__lll_"),
     ("Matrix products (BLAS)", r"openblas|libblas|liblapack"),
     ("CUDA's libraries and driver", r"libcuda|libcublas|libnvrtc|libcudnn|\[nvidia"),
+    ("PyTorch", r"libtorch|libc10"),
     ("Memory of the system", r"kernel.*(page|clear|fault|mmap|munmap|zap|vma|lru|memcg)|memset"),
     ("Allocator", r"malloc|calloc|realloc|\bfree\b|_mi_|mi_|operator (new|delete)|CommonAllocator|allocator::|_int_"),
     ("Copying memory", r"memmove|memcpy"),
@@ -52,26 +55,58 @@ def ncu(text):
 
 
 def groups(path):
-    text = Path(path).read_text(errors="replace")
-    shares, count = Counter(), 0
-    for table, name, weight in (ncu if '"ID"' in text else perf)(text):
-        count += 1
-        shares[next((g for g, pattern in table if re.search(pattern, name)), "Other")] += weight
-    if not count:
+    """The share of every group in percent, and for kernels a line about their periods."""
+    read = gzip.open if path.endswith(".gz") else open
+    with read(path, "rt", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    of_kernels = '"ID"' in text
+    samples = list((ncu if of_kernels else perf)(text))
+    if not samples:
         sys.exit(f"{path}: neither the text of perf report nor the CSV of ncu")
+    shares = Counter()
+    for table, name, weight in samples:
+        shares[next((g for g, pattern in table if re.search(pattern, name)), "Other")] += weight
     total = sum(shares.values())
-    return {group: 100 * weight / total for group, weight in shares.items()}, total, count
+    shares = {group: 100 * weight / total for group, weight in shares.items()}
+    return shares, periods(samples) if of_kernels else None
+
+
+def periods(samples):
+    """What lies between two runs of a kernel that comes once a step or token: of those that come
+    at equal distances, three times or more, the one that comes least often."""
+    places = {}
+    for place, (_, name, _) in enumerate(samples):
+        places.setdefault(name, []).append(place)
+
+    def regular(found):
+        return len({after - before for before, after in zip(found, found[1:])}) == 1
+
+    once = [found for found in places.values() if len(found) > 2 and regular(found)]
+    if not once:
+        return "no kernel that comes once a period"
+    found = min(once, key=len)
+    times = [
+        sum(nanoseconds for *_, nanoseconds in samples[before:after]) / 1e6
+        for before, after in zip(found, found[1:])
+    ]
+    count = found[1] - found[0]
+    return f"{count} kernels a period, {min(times):.3f} to {max(times):.3f} ms one after another"
 
 
 def main(paths):
-    columns = [groups(path)[0] for path in paths]
+    found = [groups(path) for path in paths]
+    columns = [shares for shares, _ in found]
+    names = [Path(path).name.split(".")[0] for path in paths]
     order = [name for name, _ in HOST + DEVICE] + ["Other"]
-    print("| Share (%) | " + " | ".join(Path(path).stem for path in paths) + " |")
+    print("| Share (%) | " + " | ".join(names) + " |")
     print("| --- |" + " ---: |" * len(paths))
     for group in order:
         if any(group in column for column in columns):
             cells = (f"{column[group]:.1f}" if group in column else "0" for column in columns)
             print(f"| {group} | " + " | ".join(cells) + " |")
+    for name, (_, line) in zip(names, found):
+        if line:
+            print(f"\n{name}: {line}")
 
 
 if __name__ == "__main__":
