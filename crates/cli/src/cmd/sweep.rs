@@ -60,6 +60,10 @@ const THREADS: &str = "OPENBLAS_NUM_THREADS";
 
 /// Fewest samples of generated data.
 const FEWEST_SAMPLES: u32 = 8;
+/// Tokens of the longest text that is made for a point: eight times the 128,000 positions of LFM2.
+const LONGEST_TEXT: u32 = 1 << 20;
+/// Words of all samples that are made, some 100 MB.
+const MOST_WORDS: u64 = 1 << 24;
 
 /// Words of generated data and prompts. Each is one token or more.
 const WORDS: [&str; 24] = [
@@ -201,15 +205,21 @@ fn prepare(
     for settings in &settings {
         settings.clone().resolve()?;
     }
+    let most = |of: fn(&Options) -> Option<u32>| settings.iter().filter_map(of).max();
+    let samples = most(|it| it.batch_size).unwrap_or(1).max(FEWEST_SAMPLES);
+    let words = most(|it| it.max_seq_length).unwrap_or(SEQUENCE_LENGTH);
+    if plan.generated_data && u64::from(samples) * u64::from(words) > MOST_WORDS {
+        return Err(Failure::Usage(format!(
+            "{samples} rows of {words} tokens are more text than a sweep makes; give smaller \
+             batches or shorter rows, up to {MOST_WORDS} tokens a batch"
+        )));
+    }
 
     repeats::prepare(dir)?;
     let _claim = whole::claim(dir)?;
     // Another one may have been faster.
     repeats::prepare(dir)?;
     if plan.generated_data {
-        let most = |of: fn(&Options) -> Option<u32>| settings.iter().filter_map(of).max();
-        let samples = most(|it| it.batch_size).unwrap_or(1).max(FEWEST_SAMPLES);
-        let words = most(|it| it.max_seq_length).unwrap_or(SEQUENCE_LENGTH);
         let text = generated(samples, words, options.seed.unwrap_or(0));
         fs::write(&data, text).with_context(|| format!("cannot write {}", data.display()))?;
     }
@@ -335,6 +345,16 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
         return Err(Failure::Usage(format!(
             "{tokens} generated tokens are too few for a rate; give {} or more",
             FEWEST_TOKEN_TIMES + 1
+        )));
+    }
+    let texts = [Axis::SequenceLength, Axis::PromptLength, Axis::Context];
+    let longest = plan.points.iter().filter(|it| texts.contains(&it.axis));
+    if let Some(Point { axis, value }) = longest.max_by_key(|it| it.value)
+        && *value > LONGEST_TEXT
+    {
+        return Err(Failure::Usage(format!(
+            "`{}` of {value} is longer than the texts that a sweep makes; give up to {LONGEST_TEXT}",
+            axis.name()
         )));
     }
     let contexts = plan.values(Axis::Context);

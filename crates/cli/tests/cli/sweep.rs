@@ -172,6 +172,16 @@ fn what_cannot_be_swept_is_refused_before_anything_is_written() {
     );
     check("--axis threads=1 --device gpu", "for OpenBLAS alone");
     check("--axis generation-length=4", "give 17 or more");
+    for axis in ["prompt-length=8", "sequence-length=8", "context=8,16"] {
+        check(
+            &format!("--axis {axis},4000000000 --repeats 2"),
+            "of 4000000000 is longer than the texts that a sweep makes",
+        );
+    }
+    check(
+        "--axis batch-size=1,4000000",
+        "4000000 rows of 129 tokens are more text",
+    );
     check(
         "--axis lora-rank=1 --temperature=-1",
         "the temperature is -1",
