@@ -102,7 +102,10 @@ log.end("complete")
     assert_eq!((record.phases.len(), record.states.len()), (1, 2));
     for state in &record.states {
         let stolen = state.cpu_steal_ms.is_some();
-        assert_eq!((stolen, state.cpu_total_ms.is_some()), (cfg!(target_os = "linux"), stolen));
+        assert_eq!(
+            (stolen, state.cpu_total_ms.is_some()),
+            (cfg!(target_os = "linux"), stolen)
+        );
     }
     assert_eq!(record.end.unwrap().status, Status::Complete);
 }
