@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use metrics::{measure::SystemClock, record::Member, sets::Unmeasured};
+use metrics::{gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Unmeasured};
 use model::mlx::DeviceKind;
 use report::Template;
 
@@ -387,7 +387,7 @@ pub(crate) struct RegressArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) candidate: Option<PathBuf>,
     /// Fresh processes of each.
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = REGRESS_PAIRS, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) repeats: u32,
     /// Noise floor to judge with [default: the stored one of this machine and work].
     #[arg(long, value_name = "FILE")]

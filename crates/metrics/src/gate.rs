@@ -176,6 +176,9 @@ pub struct Again<'a> {
     pub confirms: bool,
 }
 
+/// Fresh processes of each build that `lfmark regress` runs, and runs again to confirm, by default.
+pub const REGRESS_PAIRS: u32 = 40;
+
 /// The metrics that regressed, each with what fresh runs show of it.
 ///
 /// The first runs said which metrics to look at and in which direction, so the test of the fresh
