@@ -76,6 +76,8 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
             arms.len()
         )));
     }
+    // For their errors, before anything is written.
+    super::repeats::arms(&arms, &options)?;
     let dir = match args.output {
         Some(dir) => dir,
         None => {

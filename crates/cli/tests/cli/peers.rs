@@ -190,11 +190,15 @@ fn arms_whose_losses_differ_are_not_measured() {
         2,
         &["`cargo xtask peers` installs"],
     );
-    folder.check_error(
-        &format!("{VERSUS} --arms lfmark,none"),
-        2,
-        &["peers/none.toml"],
-    );
+    folder.write("peers/maybe.toml", "clear-cache = \"maybe\"");
+    for (arms, problem) in [
+        ("lfmark,none", "peers/none.toml"),
+        ("lfmark,lfmark", "two arms are called lfmark"),
+        ("lfmark,maybe", "peers/maybe.toml"),
+    ] {
+        folder.check_error(&format!("{VERSUS} --arms {arms}"), 2, &[problem]);
+        assert!(!folder.exists("out"), "{arms}");
+    }
 }
 
 /// mlx-lm's own trainer gives lfmark's losses, within the tolerance of `versus`.
