@@ -12,11 +12,11 @@ use std::rc::Rc;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, Verdict, spread};
+use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, spread};
 use crate::leak;
 use crate::noise::{self, flat};
 use crate::performance::{self, Figure};
-use crate::record::{Member, Metallib, Start};
+use crate::record::{Member, Start};
 use crate::rules::ComparisonRules;
 use crate::sets::{self, MetricKind, Work};
 use crate::store::Record;
@@ -140,6 +140,10 @@ pub(crate) struct Run {
     pub(crate) name: String,
     pub(crate) column: usize,
     pub(crate) key: Rc<Fields>,
+    /// What was recorded of settings that are not in the key.
+    pub(crate) settings: Rc<Fields>,
+    /// Of the system and library, what an update changes.
+    pub(crate) system: Rc<Fields>,
     /// Of the build, where it had no changes; else why it stands for none.
     pub(crate) commit: Result<Rc<str>, &'static str>,
     pub(crate) started_unix_ms: u64,
@@ -226,18 +230,23 @@ pub struct Difference {
 /// A value longer than this is not shown in a message.
 const LONGEST_VALUE: usize = 60;
 
+/// A value of a field, as a message shows it.
+fn shown(value: Option<&str>) -> &str {
+    match value {
+        None => "none",
+        Some(long) if long.len() > LONGEST_VALUE => "another value",
+        Some(value) => value,
+    }
+}
+
 impl Difference {
     /// As in "dtype (f32 in a, bf16 in b)".
     pub fn text(&self) -> String {
-        let shown = |at: usize| {
-            let value = self.values[at].as_deref().unwrap_or("none");
-            let value = match value.len() > LONGEST_VALUE {
-                true => "another value",
-                false => value,
-            };
+        let of = |at: usize| {
+            let value = shown(self.values[at].as_deref());
             format!("{value} in {}", self.runs[at])
         };
-        format!("{} ({}, {})", self.field, shown(0), shown(1))
+        format!("{} ({}, {})", self.field, of(0), of(1))
     }
 }
 
@@ -306,6 +315,8 @@ impl Runs {
             name: name.to_owned(),
             column: self.column(argument, machine, record),
             key: interned(&mut self.fields, flat(&Key::of(record))),
+            settings: interned(&mut self.fields, settings(start)),
+            system: interned(&mut self.fields, system(start)),
             commit: commit(start),
             started_unix_ms: start.started_unix_ms,
             status: summary.status,
@@ -457,6 +468,79 @@ fn machine_fields(start: &Start) -> Fields {
     fields
 }
 
+/// Settings with which runs of one key can differ, where they are known.
+fn settings(start: &Start) -> Fields {
+    let Start { config, mlx, .. } = start;
+    let known = |name: &str, value: Option<String>| Some((name.to_owned(), value?));
+    let some = |has: bool| if has { "some" } else { "none" }.to_owned();
+    let lib = mlx.metallib.as_ref();
+    let named = [
+        known(
+            "Metal's kernels",
+            lib.map(|lib| {
+                let built_for = lib.built_for.as_deref().unwrap_or("an unknown system");
+                format!("{} bytes built for {built_for}", lib.bytes)
+            }),
+        ),
+        known(
+            "kernels for neural accelerators",
+            lib.map(|lib| some(lib.neural_accelerators)),
+        ),
+        known(
+            "kernels that compiling made",
+            config.fused_kernels.map(some),
+        ),
+        known(
+            "the sources of the process footprint",
+            start.footprint_source.clone(),
+        ),
+        known("batch_order", Some(config.batch_order.clone())),
+        known("seed", Some(config.seed.to_string())),
+        known("lora.scale", Some(config.lora.scale.to_string())),
+        known("lora.layers", Some(config.lora.layers.to_string())),
+        known("mlx.blas", mlx.blas.clone()),
+    ];
+    let under = |name: &'static str, fields: Fields| {
+        let path = move |(path, value)| (format!("{name}.{path}"), value);
+        fields.into_iter().map(path)
+    };
+    let mut all: Fields = named.into_iter().flatten().collect();
+    all.extend(under("optimizer", flat(&config.optimizer)).filter(|it| it.0 != "optimizer.name"));
+    // A process of a set has empty folders of its own.
+    let own = start
+        .member
+        .as_ref()
+        .and_then(|it| it.empty_caches.as_ref());
+    let mut variables = mlx.variables.clone();
+    variables.retain(|name, _| !own.is_some_and(|own| own.contains(name)));
+    all.extend(under(VARIABLES, flat(&variables)));
+    all
+}
+
+/// Of these settings one that is not recorded was not set.
+pub(crate) const VARIABLES: &str = "mlx.variables";
+
+/// What an update of the system or of the library changes, where it is known.
+fn system(start: &Start) -> Fields {
+    let Start { machine, mlx, .. } = start;
+    let library = mlx.library_sha256.as_deref();
+    let all = [
+        ("os_version", machine.os_version.as_deref()),
+        ("kernel", machine.kernel.as_deref()),
+        ("gpu_driver", machine.gpu_driver.as_deref()),
+        (
+            "mlx.library_sha256",
+            library.map(|hash| hash.get(..12).unwrap_or(hash)),
+        ),
+    ];
+    let known = all
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    known
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// What is published of a GPU; of a CPU, what the processors copied.
 fn bandwidth_of(record: &Record) -> Option<Bandwidth> {
     let published = roofline::peaks(record).and_then(|peaks| peaks.bandwidth);
@@ -489,7 +573,7 @@ pub struct Summary {
     /// Runs that are shown and not compared.
     pub apart: Vec<Apart>,
     /// Fields in which the runs differ and were allowed to.
-    pub allowed: Vec<Difference>,
+    pub allowed: Vec<Allowed>,
     /// One for each metric that any column has.
     pub metrics: Vec<Row<MetricKind>>,
     pub rates: Vec<Row<Rate>>,
@@ -497,6 +581,29 @@ pub struct Summary {
     pub rules: ComparisonRules,
     pub warnings: Vec<String>,
     pub notices: Vec<String>,
+}
+
+/// A field of the key in which compared runs differ and were allowed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Allowed {
+    #[serde(flatten)]
+    pub difference: Difference,
+    pub columns: Vec<Held>,
+}
+
+impl Allowed {
+    /// As in "dtype (f32 in a and c, bf16 in b)".
+    pub fn text(&self) -> String {
+        format!("{} ({})", self.difference.field, said(&self.columns))
+    }
+}
+
+/// What the runs of a column have in a field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    pub column: String,
+    /// Each once; `None` where there is no such field.
+    pub values: Vec<Option<String>>,
 }
 
 /// Runs of one program on one machine.
@@ -520,7 +627,7 @@ pub struct Row<T> {
     pub what: T,
     /// One a column; `None` where a run of it lacks the value.
     pub cells: Vec<Option<Estimate>>,
-    /// The column that is shown to be better than each other one.
+    /// The column that is shown to be better than each other one, as [`compare`] decides it.
     pub best: Option<usize>,
 }
 
@@ -545,12 +652,18 @@ pub struct Estimate {
 pub struct Apart {
     pub column: String,
     pub why: String,
+    /// Fields of the key in which the complete ones differ from those that are compared.
+    pub differs: Vec<Difference>,
     pub runs: Vec<String>,
     pub metrics: BTreeMap<MetricKind, Estimate>,
 }
 
 /// Compares the columns. `allow` names fields of the key, or beginnings of their paths, in which
-/// runs may differ.
+/// runs may differ. Only runs that are ranked have to be alike.
+///
+/// That any column is wrongly marked best in any metric has at most the error rate of the rules as
+/// its probability, as [`best`] says. A rate is marked where the time is that it restates; the
+/// normalised rates share an error rate of their own.
 ///
 /// # Errors
 ///
@@ -566,12 +679,15 @@ pub fn compare(
         .filter(|run| run.status == RunStatus::Complete);
     let complete: Vec<&Run> = complete.collect();
     check_allowed(&complete, allow)?;
-    let (allowed, refused): (Vec<_>, Vec<_>) = differences(&complete)
+    let ranked_runs = runs.runs.iter().filter(|run| not_ranked(run).is_none());
+    let ranked_runs: Vec<&Run> = ranked_runs.collect();
+    let (allowed, refused): (Vec<_>, Vec<_>) = differences(&ranked_runs)
         .into_iter()
         .partition(|it| allow.iter().any(|allowed| names(allowed, &it.field)));
     if !refused.is_empty() {
         return Err(CompareError::Mismatch { fields: refused });
     }
+    let reference = ranked_runs.first().or(complete.first()).copied();
     let columns = column_names(&runs.columns);
     let mut of_columns: Vec<Vec<&Run>> = vec![Vec::new(); columns.len()];
     let mut apart: Vec<(usize, String, Vec<&Run>)> = Vec::new();
@@ -600,9 +716,12 @@ pub fn compare(
                 )?,
             ))
         });
+        let complete = runs.iter().filter(|run| run.status == RunStatus::Complete);
+        let with_reference: Vec<&Run> = reference.iter().chain(complete).copied().collect();
         Apart {
             column: columns[column].clone(),
             why,
+            differs: differences(&with_reference),
             runs: runs.iter().map(|run| run.name.clone()).collect(),
             metrics: metrics.collect(),
         }
@@ -618,20 +737,21 @@ pub fn compare(
     let arms: Vec<&[&Run]> = ranked.iter().map(|at| of_columns[*at].as_slice()).collect();
     let origins: Vec<&Origin> = ranked.iter().map(|at| &runs.columns[*at]).collect();
     let texts_differ = !alike_texts(arms.iter().flat_map(|arm| arm.iter().copied()));
+    let any = |cells: &[Option<Estimate>]| cells.iter().any(Option::is_some);
     let metric_row = |metric: MetricKind| {
-        row(metric, Better::Lower, &arms, rules, |run, _| {
+        row(metric, &arms, rules, |run, _| {
             let left_out = metric == MetricKind::TokenTime && texts_differ;
             run.values.get(&metric).copied().filter(|_| !left_out)
         })
     };
     let left_out = |rate: Rate| rate == Rate::GeneratedTokens && texts_differ;
     let rate_row = |rate: Rate| {
-        row(rate, Better::Higher, &arms, rules, |run, _| {
+        row(rate, &arms, rules, |run, _| {
             run.rates.get(&rate).copied().filter(|_| !left_out(rate))
         })
     };
     let normalised_row = |what: Normalised| {
-        row(what.clone(), Better::Higher, &arms, rules, |run, column| {
+        row(what.clone(), &arms, rules, |run, column| {
             normalised(run, origins[column], &what).filter(|_| !left_out(what.rate))
         })
     };
@@ -655,43 +775,65 @@ pub fn compare(
             per: per.clone(),
         })
     });
-    let any = |cells: &[Option<Estimate>]| cells.iter().any(Option::is_some);
+    let (mut metrics, times): (Vec<_>, Vec<_>) =
+        MetricKind::ALL.map(metric_row).into_iter().unzip();
+    let (mut rates, of_rates): (Vec<_>, Vec<_>) = Rate::ALL.map(rate_row).into_iter().unzip();
+    let (mut normalised, mut others): (Vec<_>, Vec<_>) = all.map(normalised_row).unzip();
+    for (row, best) in metrics.iter_mut().zip(best(&times, Better::Lower, rules)) {
+        row.best = best;
+    }
+    let tokens_differ = allowed.iter().any(|it| it.field == "iteration_tokens");
+    for (row, values) in rates.iter_mut().zip(&of_rates) {
+        let time = match row.what {
+            Rate::TrainedTokens if tokens_differ => {
+                others.push(values.clone());
+                continue;
+            }
+            Rate::Iterations | Rate::TrainedTokens => MetricKind::StepTime,
+            Rate::GeneratedTokens => MetricKind::TokenTime,
+        };
+        let time = metrics.iter().find(|it| it.what == time);
+        row.best = time
+            .and_then(|time| time.best)
+            .filter(|best| leader(values, Better::Higher) == Some(*best));
+    }
+    let tokens = rates.iter_mut().filter(|_| tokens_differ);
+    let tokens = tokens
+        .filter(|it| it.what == Rate::TrainedTokens)
+        .map(|it| &mut it.best);
+    let marks = normalised.iter_mut().map(|it| &mut it.best).chain(tokens);
+    for (mark, best) in marks.zip(best(&others, Better::Higher, rules)) {
+        *mark = best;
+    }
+    metrics.retain(|it| any(&it.cells));
+    rates.retain(|it| any(&it.cells));
+    normalised.retain(|it| any(&it.cells));
     let shown = ranked.iter().enumerate().map(|(place, at)| Column {
         name: columns[*at].clone(),
         runs: arms[place].iter().map(|run| run.name.clone()).collect(),
         start: runs.columns[*at].start.clone(),
         bandwidth: runs.columns[*at].bandwidth.clone(),
         against_first: (place > 0)
-            .then(|| against(arms[0], arms[place], rules))
+            .then(|| against(arms[0], arms[place], texts_differ, rules))
             .flatten(),
         step_rates: runs.columns[*at].steps.rates(),
     });
+    let names: Vec<&str> = ranked.iter().map(|at| columns[*at].as_str()).collect();
+    let allowed = allowed.into_iter().map(|difference| Allowed {
+        columns: held(&difference.field, &arms, &names, |run| &run.key),
+        difference,
+    });
+    let mut warnings = warnings(&arms, &names);
+    warnings.extend(texts_differ.then(|| TEXTS_DIFFER.to_owned()));
     Ok(Summary {
+        allowed: allowed.collect(),
         columns: shown.collect(),
         apart,
-        allowed,
-        metrics: MetricKind::ALL
-            .into_iter()
-            .map(metric_row)
-            .filter(|it| any(&it.cells))
-            .collect(),
-        rates: Rate::ALL
-            .into_iter()
-            .map(rate_row)
-            .filter(|it| any(&it.cells))
-            .collect(),
-        normalised: all
-            .map(normalised_row)
-            .filter(|it| any(&it.cells))
-            .collect(),
+        metrics,
+        rates,
+        normalised,
         rules: *rules,
-        warnings: {
-            let names: Vec<_> = ranked.iter().map(|at| columns[*at].as_str()).collect();
-            let texts = texts_differ.then(|| TEXTS_DIFFER.to_owned());
-            let mut warnings = warnings(&origins, &names);
-            warnings.extend(texts);
-            warnings
-        },
+        warnings,
         notices: runs.notices.clone(),
     })
 }
@@ -785,28 +927,60 @@ pub(crate) fn estimate(values: &[f64], rules: &ComparisonRules) -> Option<Estima
     })
 }
 
+/// The values of the runs of each column; `None` where one lacks it.
+type Values = Vec<Option<Vec<f64>>>;
+
+/// A row without its best, and what that is decided by.
 fn row<T>(
     what: T,
-    better: Better,
     arms: &[&[&Run]],
     rules: &ComparisonRules,
     value: impl Fn(&Run, usize) -> Option<f64>,
-) -> Row<T> {
+) -> (Row<T>, Values) {
     let of = |(column, runs): (usize, &&[&Run])| values(runs, |run| value(run, column));
-    let columns: Vec<Option<Vec<f64>>> = arms.iter().enumerate().map(of).collect();
+    let columns: Values = arms.iter().enumerate().map(of).collect();
     let cells = columns
         .iter()
         .map(|values| estimate(values.as_ref()?, rules));
-    Row {
+    let row = Row {
         what,
         cells: cells.collect(),
-        best: best(&columns, better, rules),
-    }
+        best: None,
+    };
+    (row, columns)
 }
 
-/// The column that a comparison shows to be better than each other one, at an error rate that is
-/// shared between the comparisons. `None` where a column has no value: it might be the best.
-fn best(columns: &[Option<Vec<f64>>], better: Better, rules: &ComparisonRules) -> Option<usize> {
+/// In each row the column that is shown to be better than each other one, so that any of them is
+/// wrong with at most the error rate.
+///
+/// The p-value of a row is the largest of its leader's comparisons with the others, times their
+/// number, which also covers that the leader was chosen after the fact. Holm's procedure takes
+/// those of all rows that two columns have, as it takes the metrics for the verdicts, so that of
+/// two columns the same metrics are decided. `None` where a column has no value: it might be the
+/// best.
+fn best(rows: &[Values], better: Better, rules: &ComparisonRules) -> Vec<Option<usize>> {
+    let shared = |row: &&Values| row.iter().flatten().count() > 1;
+    let led: Vec<Option<Led>> = rows
+        .iter()
+        .filter(shared)
+        .map(|row| led(row, better, rules))
+        .collect();
+    let p = |led: &Option<Led>| led.as_ref().map_or(1.0, |led| led.p);
+    let ps: Vec<f64> = led.iter().map(p).collect();
+    let rejected = comparison::rejected(&ps, rules.error_rate);
+    let mut decided = led.into_iter().zip(rejected).map(|(led, sure)| {
+        let led = led.filter(|led| sure && led.large)?;
+        Some(led.column)
+    });
+    let of_row = |row: &Values| match shared(&row) {
+        true => decided.next().flatten(),
+        false => None,
+    };
+    rows.iter().map(of_row).collect()
+}
+
+/// The column with the best mean, where all have one.
+fn leader(columns: &Values, better: Better) -> Option<usize> {
     let columns: Option<Vec<&Vec<f64>>> = columns.iter().map(Option::as_ref).collect();
     let columns = columns?;
     let level =
@@ -816,33 +990,47 @@ fn best(columns: &[Option<Vec<f64>>], better: Better, rules: &ComparisonRules) -
         Better::Higher => -1.0,
     };
     let score = |at: &usize| sign * level(columns[*at]);
-    let leader = (0..columns.len()).min_by(|a, b| score(a).total_cmp(&score(b)))?;
-    let others = columns.len().checked_sub(1).filter(|others| *others > 0)?;
-    let shared = ComparisonRules {
-        error_rate: rules.error_rate / others as f64,
-        ..*rules
+    (0..columns.len()).min_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+/// The leader of a row.
+struct Led {
+    column: usize,
+    /// Of its being no better than some other column.
+    p: f64,
+    /// Whether it is better than each by as much as matters.
+    large: bool,
+}
+
+fn led(columns: &Values, better: Better, rules: &ComparisonRules) -> Option<Led> {
+    let column = leader(columns, better)?;
+    let others = || (0..columns.len()).filter(|at| *at != column);
+    let mut led = Led {
+        column,
+        p: 0.0,
+        large: true,
     };
-    let beats = |other: usize| {
+    for other in others() {
         let metric = Metric {
             name: String::new(),
             better,
             practical: None,
-            baseline: alone(columns[other]),
-            candidate: alone(columns[leader]),
+            baseline: alone(columns[other].as_ref()?),
+            candidate: alone(columns[column].as_ref()?),
         };
         let found = comparison::compare(
             &[metric],
             Design::Independent,
             &Circumstances::default(),
             None,
-            &shared,
+            rules,
         );
-        found.is_ok_and(|found| found.verdict == Verdict::Improved)
-    };
-    (0..columns.len())
-        .filter(|at| *at != leader)
-        .all(beats)
-        .then_some(leader)
+        let found = found.ok()?.metrics.into_iter().next()?;
+        led.p = led.p.max(found.p);
+        led.large &= found.is_large();
+    }
+    led.p = (led.p * others().count() as f64).min(1.0);
+    Some(led)
 }
 
 pub(crate) fn alone(values: &[f64]) -> Vec<comparison::Run> {
@@ -884,8 +1072,15 @@ pub(crate) fn shared_metrics(baseline: &[&Run], candidate: &[&Run]) -> Vec<Metri
 }
 
 /// `None` where the arms share no metric.
-fn against(first: &[&Run], other: &[&Run], rules: &ComparisonRules) -> Option<Comparison> {
-    let metrics = shared_metrics(first, other);
+fn against(
+    first: &[&Run],
+    other: &[&Run],
+    texts_differ: bool,
+    rules: &ComparisonRules,
+) -> Option<Comparison> {
+    let mut metrics = shared_metrics(first, other);
+    // Texts that differ in a third column leave the row out, and no verdict counts it.
+    metrics.retain(|it| !texts_differ || it.name != MetricKind::TokenTime.name());
     let circumstances = Circumstances::default();
     comparison::compare(&metrics, Design::Independent, &circumstances, None, rules).ok()
 }
@@ -910,47 +1105,96 @@ fn normalised(run: &Run, origin: &Origin, what: &Normalised) -> Option<f64> {
     (by > 0.0).then(|| rate / by)
 }
 
-/// What may lie behind a difference between columns besides the machines.
-fn warnings(columns: &[&Origin], names: &[&str]) -> Vec<String> {
-    let metallib = |origin: &Origin| origin.start.mlx.metallib.clone();
-    let accelerators = |lib: &Metallib| lib.neural_accelerators;
-    let mut warnings = Vec::new();
-    let mut differ = |what: &str, value: &dyn Fn(&Origin) -> Option<String>| {
-        let mut known = columns
+/// What may lie behind a difference between columns besides the machines: settings in which any two
+/// of their runs differ.
+pub(crate) fn warnings(arms: &[&[&Run]], names: &[&str]) -> Vec<String> {
+    let mut fields: Vec<&str> = Vec::new();
+    let mut seen: HashSet<*const Fields> = HashSet::new();
+    for run in arms.iter().flat_map(|arm| arm.iter()) {
+        if seen.insert(Rc::as_ptr(&run.settings)) {
+            for (field, _) in run.settings.iter() {
+                if !fields.contains(&field.as_str()) {
+                    fields.push(field);
+                }
+            }
+        }
+    }
+    let differing = fields.into_iter().filter_map(|field| {
+        let mut held = held(field, arms, names, |run| &run.settings);
+        if !field.starts_with(VARIABLES) {
+            held.iter_mut()
+                .for_each(|it| it.values.retain(Option::is_some));
+            held.retain(|it| !it.values.is_empty());
+        }
+        let first = held.first()?.values.first()?;
+        let alike = held
             .iter()
-            .zip(names)
-            .filter_map(|(origin, name)| Some((name, value(origin)?)));
-        let Some((first, expected)) = known.next() else {
-            return;
+            .all(|it| it.values.iter().all(|value| value == first));
+        let what = match field.contains(' ') {
+            true => field.to_owned(),
+            false => format!("values of {field}"),
         };
-        if let Some((other, found)) = known.find(|(_, value)| *value != expected) {
-            warnings.push(format!(
-                "{what} differ: {first} has {expected}, {other} has {found}"
-            ));
+        (!alike).then(|| format!("{what} differ: {}", said(&held)))
+    });
+    differing.collect()
+}
+
+/// What the runs of each column have in a field.
+fn held<'a>(
+    field: &str,
+    arms: &[&[&'a Run]],
+    names: &[&str],
+    fields: impl Fn(&'a Run) -> &'a Rc<Fields>,
+) -> Vec<Held> {
+    let of = |(arm, name): (&&[&'a Run], &&str)| {
+        let mut values: Vec<Option<String>> = Vec::new();
+        let mut seen: HashSet<*const Fields> = HashSet::new();
+        for fields in arm.iter().map(|run| fields(run)) {
+            if seen.insert(Rc::as_ptr(fields)) {
+                let value = value_of(fields, field).map(str::to_owned);
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+        Held {
+            column: (*name).to_owned(),
+            values,
         }
     };
-    differ("Metal's kernels", &|origin| {
-        metallib(origin).map(|lib| {
-            let built_for = lib.built_for.as_deref().unwrap_or("an unknown system");
-            format!("{} bytes built for {built_for}", lib.bytes)
-        })
+    arms.iter().zip(names).map(of).collect()
+}
+
+pub(crate) fn value_of<'a>(fields: &'a Fields, field: &str) -> Option<&'a str> {
+    let found = fields.iter().find(|(path, _)| path == field);
+    found.map(|(_, value)| value.as_str())
+}
+
+/// As in "f32 in a and c, bf16 in b".
+fn said(held: &[Held]) -> String {
+    let mut groups: Vec<(&[Option<String>], Vec<&str>)> = Vec::new();
+    for it in held {
+        match groups.iter_mut().find(|group| group.0 == it.values) {
+            Some((_, columns)) => columns.push(&it.column),
+            None => groups.push((&it.values, vec![&it.column])),
+        }
+    }
+    let texts = groups.iter().map(|(values, columns)| {
+        let values = listed(values).join(" and ");
+        format!("{values} in {}", columns.join(" and "))
     });
-    differ("kernels for neural accelerators", &|origin| {
-        metallib(origin).map(|lib| match accelerators(&lib) {
-            true => "some".to_owned(),
-            false => "none".to_owned(),
-        })
-    });
-    differ("kernels that compiling made", &|origin| {
-        origin.start.config.fused_kernels.map(|fused| match fused {
-            true => "some".to_owned(),
-            false => "none".to_owned(),
-        })
-    });
-    differ("the sources of the process footprint", &|origin| {
-        origin.start.footprint_source.clone()
-    });
-    warnings
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// Values as a message shows them, the first ones of many.
+pub(crate) fn listed(values: &[Option<String>]) -> Vec<String> {
+    const MOST: usize = 4;
+    let shown = values.iter().take(MOST).map(|it| shown(it.as_deref()));
+    let mut texts: Vec<String> = shown.map(str::to_owned).collect();
+    if values.len() > MOST {
+        texts.push(format!("{} others", values.len() - MOST));
+    }
+    texts
 }
 
 /// What a name can say of a column.

@@ -632,6 +632,11 @@ fn holm(ps: &[f64], error_rate: f64) -> Vec<Holm> {
     results
 }
 
+/// Which hypotheses Holm's procedure rejects.
+pub(crate) fn rejected(ps: &[f64], error_rate: f64) -> Vec<bool> {
+    holm(ps, error_rate).iter().map(|it| it.rejected).collect()
+}
+
 /// See [`Comparison::verdict`].
 fn overall(metrics: &[MetricComparison]) -> Verdict {
     let rank = |verdict: &Verdict| match verdict {

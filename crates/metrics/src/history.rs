@@ -179,6 +179,24 @@ pub struct Change {
     pub interval: Option<Interval>,
     /// Of the test that found it.
     pub p: f64,
+    /// What else changed among the runs of these commits.
+    pub meanwhile: Vec<Meanwhile>,
+}
+
+/// A setting, or a part of the system, that is not the same throughout a range of commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Meanwhile {
+    pub field: String,
+    /// Each once, in the order of commits; `None` where there is no such field.
+    pub values: Vec<Option<String>>,
+}
+
+impl Meanwhile {
+    /// As in "os_version (26.1, then 26.2)".
+    pub fn text(&self) -> String {
+        let values = compare::listed(&self.values);
+        format!("{} ({})", self.field, values.join(", then "))
+    }
 }
 
 /// What a change means.
@@ -352,7 +370,12 @@ impl Collected<'_> {
         let level = rules.error_rate / all.len().max(1) as f64;
         let ids: Vec<&str> = measured.iter().map(|it| it.0.id.as_str()).collect();
         let trends = all.into_iter().map(|(metric, points)| {
-            let (levels, changes) = changes(&points, &ids, commits, level, rules);
+            let (levels, mut changes) = changes(&points, &ids, commits, level, rules);
+            for change in &mut changes {
+                let within = &measured[change.after..=change.up_to];
+                let runs: Vec<&Run> = within.iter().flat_map(|it| it.1.iter().copied()).collect();
+                change.meanwhile = meanwhile(&runs);
+            }
             Trend {
                 metric,
                 points,
@@ -374,6 +397,38 @@ impl Collected<'_> {
                 .collect(),
         }
     }
+}
+
+/// The fields in which these runs differ, of settings, system, and what of the key was allowed to.
+fn meanwhile(runs: &[&Run]) -> Vec<Meanwhile> {
+    let mut found: Vec<Meanwhile> = Vec::new();
+    let of_run = |run: &&'_ Run| [&run.settings, &run.system, &run.key].map(Rc::clone);
+    let mut all: Vec<[Rc<Fields>; 3]> = runs.iter().map(of_run).collect();
+    all.dedup();
+    for fields in all.iter().flatten() {
+        for (field, _) in fields.iter() {
+            if found.iter().any(|it| it.field == *field) {
+                continue;
+            }
+            let mut values: Vec<Option<String>> = Vec::new();
+            for of_run in &all {
+                let mut parts = of_run.iter();
+                let value = parts.find_map(|part| compare::value_of(part, field));
+                let value = value.map(str::to_owned);
+                // What an older record does not say is no change.
+                let known = value.is_some() || field.starts_with(compare::VARIABLES);
+                if known && !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+            found.push(Meanwhile {
+                field: field.clone(),
+                values,
+            });
+        }
+    }
+    found.retain(|it| it.values.len() > 1);
+    found
 }
 
 /// The levels of a metric, and the changes between them, at this probability of finding one where
@@ -432,6 +487,7 @@ fn changes(
             change,
             interval: judged.and_then(|judged| judged.adjusted),
             p: split.p,
+            meanwhile: Vec::new(),
         }
     });
     (levels.collect(), changes.collect())

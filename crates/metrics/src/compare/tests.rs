@@ -1,6 +1,7 @@
 use super::*;
+use crate::comparison::Verdict;
 use crate::engine::{self, Truth};
-use crate::record::{Event, Member};
+use crate::record::{Event, Member, Metallib};
 use crate::{store, testing};
 
 /// Steps of the mean that differ between processes by 0.2 %.
@@ -67,6 +68,75 @@ fn the_best_is_marked_only_where_it_is_decided() {
     check(&[("a", 1.3), ("b", 1.0)], 1, None);
 }
 
+/// Values of a machine's runs in every row, around these levels; they spread by this share.
+fn spread_rows(levels: &[f64], spread: f64) -> Values {
+    let around = |level: &f64| {
+        let run = |place: f64| level * (1.0 + spread * place);
+        Some([-1.0, -0.5, 0.0, 0.5, 1.0].map(run).to_vec())
+    };
+    levels.iter().map(around).collect()
+}
+
+#[test]
+fn the_best_of_many_rows_shares_one_error_rate() {
+    let rules = ComparisonRules::default();
+    let clear = spread_rows(&[1.0, 1.2], 0.02);
+    let alike = spread_rows(&[1.0, 1.0001], 0.02);
+    // By itself its p-value is between a seventh of the error rate and all of it.
+    let near = spread_rows(&[1.0, 1.03], 0.02);
+    let p = led(&near, Better::Lower, &rules).unwrap().p;
+    assert!((0.05 / 7.0..0.05).contains(&p), "{p}");
+    let best = |rows: &[&Values]| {
+        let rows: Vec<Values> = rows.iter().map(|&row| row.clone()).collect();
+        best(&rows, Better::Lower, &rules)
+    };
+    assert_eq!(best(&[&near]), [Some(0)]);
+    let among = [&near, &alike, &alike, &alike, &alike, &alike, &alike];
+    assert_eq!(best(&among), [None; 7]);
+    // What is decided leaves the rest to the others, as Holm's procedure has it.
+    assert_eq!(best(&[&near, &clear]), [Some(0), Some(0)]);
+    // A row that one column alone has is no test, and one without a column undecided.
+    let alone = vec![None, near[1].clone()];
+    assert_eq!(best(&[&near, &alone, &alone]), [Some(0), None, None]);
+    // Each further column is a further way to be wrong.
+    let third = spread_rows(&[1.0, 1.03, 1.2], 0.02);
+    let three = led(&third, Better::Lower, &rules).unwrap().p;
+    assert!((three / p - 2.0).abs() < 1e-9, "{three} {p}");
+}
+
+#[test]
+fn of_two_columns_the_best_is_where_a_verdict_says_so() {
+    let mut marked = 0;
+    for seed in 0..12 {
+        let mut runs = Runs::default();
+        for (index, machine) in (0..).zip(["a", "b"]) {
+            for repeat in 0..4 {
+                let mut truth = truth(1.0 + 0.03 * index as f64);
+                truth.step.process_spread = 0.012;
+                let record = record(machine, &truth, 1000 * seed + 100 * index + repeat, |_| {});
+                runs.add(machine, &format!("{machine}/{repeat}"), &record);
+            }
+        }
+        let summary = compared(&runs, &[]).unwrap();
+        let verdicts = &summary.columns[1].against_first.as_ref().unwrap().metrics;
+        for row in &summary.metrics {
+            let mut verdicts = verdicts.iter();
+            let found = verdicts.find(|it| it.name == row.what.name()).unwrap();
+            let expected = match found.verdict {
+                Verdict::Regressed => Some(0),
+                Verdict::Improved => Some(1),
+                _ => None,
+            };
+            assert_eq!(row.best, expected, "{seed} {:?}", row.what);
+            marked += usize::from(expected.is_some());
+        }
+        let mut rates = summary.rates.iter();
+        let rate = rates.find(|it| it.what == Rate::TrainedTokens).unwrap();
+        assert_eq!(rate.best, row(&summary, MetricKind::StepTime).best);
+    }
+    assert!(marked > 0);
+}
+
 #[test]
 fn an_argument_has_a_column_for_every_machine_and_arm_in_it() {
     let mut runs = Runs::default();
@@ -114,8 +184,25 @@ fn runs_that_are_not_alike_are_refused_with_what_differs() {
     );
     assert!(!text.contains("dtype ("), "{text}");
     let summary = compared(&runs, &["dtype", "mlx_version"]).unwrap();
-    let allowed: Vec<_> = summary.allowed.iter().map(|it| it.field.as_str()).collect();
+    let allowed: Vec<_> = summary
+        .allowed
+        .iter()
+        .map(|it| it.difference.field.as_str())
+        .collect();
     assert_eq!(allowed, ["dtype", "mlx_version"]);
+    let third = record("c", &truth(1.0), 8, |start| {
+        start.config.dtype = "f16".to_owned()
+    });
+    runs.add("c", "c", &third);
+    let same = record("d", &truth(1.0), 9, |_| {});
+    runs.add("d", "d", &same);
+    let summary = compared(&runs, &["dtype", "mlx_version"]).unwrap();
+    let texts: Vec<String> = summary.allowed.iter().map(Allowed::text).collect();
+    let expected = [
+        "dtype (f32 in a and d, bf16 in b, f16 in c)",
+        "mlx_version (none in a and c and d, 0.1 in b)",
+    ];
+    assert_eq!(texts, expected);
     let unknown = compared(&runs, &["d"]).unwrap_err();
     assert!(
         matches!(unknown, CompareError::UnknownField { .. }),
@@ -132,7 +219,9 @@ fn what_is_void_or_virtual_or_cut_off_is_shown_apart() {
     hot.thermal_state = [0, 2];
     runs.add("b", "b/hot", &record("b", &hot, 50, |_| {}));
     let guest = record("c", &truth(0.5), 51, |start| {
-        start.machine.virtual_machine = Some(true)
+        start.machine.virtual_machine = Some(true);
+        // What is apart refuses nothing.
+        start.mlx.version = "0.1".to_owned();
     });
     runs.add("c", "c", &guest);
     let cut = Record {
@@ -159,6 +248,13 @@ fn what_is_void_or_virtual_or_cut_off_is_shown_apart() {
         ("b", "b/cut", "it"),
     ];
     assert_eq!(apart, expected.map(|(a, b, c)| (a, b.to_owned(), c)));
+    let differs = |at: usize| -> Vec<String> {
+        let apart = &summary.apart[at];
+        apart.differs.iter().map(Difference::text).collect()
+    };
+    assert_eq!(differs(1), ["mlx_version (none in a/0, 0.1 in c)"]);
+    assert!(differs(0).is_empty() && differs(2).is_empty());
+    assert!(summary.allowed.is_empty());
     assert_eq!(row(&summary, MetricKind::StepTime).best, None);
 }
 
@@ -261,8 +357,60 @@ fn other_metal_kernels_are_a_warning() {
         runs.add(name, name, &record);
     }
     let summary = compared(&runs, &[]).unwrap();
-    let expected = "kernels for neural accelerators differ: a has none, b has some";
+    let expected = "kernels for neural accelerators differ: none in a, some in b";
     assert_eq!(summary.warnings, [expected]);
+    // One run of a column is enough, and not the first one.
+    let other = record("a", &truth(1.0), 3, |start| {
+        start.mlx.metallib = Some(Metallib {
+            bytes: 2,
+            built_for: None,
+            neural_accelerators: false,
+        });
+        start.config.fused_kernels = Some(true);
+    });
+    runs.add("a", "a/later", &other);
+    let summary = compared(&runs, &[]).unwrap();
+    let expected = [
+        "Metal's kernels differ: 1 bytes built for 26.2 and 2 bytes built for an unknown system in \
+         a, 1 bytes built for 26.2 in b",
+        expected,
+    ];
+    assert_eq!(summary.warnings, expected);
+}
+
+#[test]
+fn settings_that_need_not_be_alike_are_a_warning() {
+    let mut runs = Runs::default();
+    for (name, seed) in [("a", 1), ("b", 2), ("c", 3)] {
+        let record = record(name, &truth(1.0), seed, |start| {
+            if name == "b" {
+                start.config.optimizer.learning_rate = 0.5;
+                start.config.lora.scale = 7.0;
+                start.config.lora.layers = 3;
+                start.config.seed = 11;
+                start.config.batch_order = "length".to_owned();
+                let variable = ("MLX_MAX_OPS".to_owned(), "9".to_owned());
+                start.mlx.variables = [variable].into();
+            }
+        });
+        runs.add(name, name, &record);
+    }
+    let summary = compared(&runs, &[]).unwrap();
+    let fields = [
+        "batch_order",
+        "seed",
+        "lora.scale",
+        "lora.layers",
+        "optimizer.learning_rate",
+        "mlx.variables.MLX_MAX_OPS",
+    ];
+    assert_eq!(summary.warnings.len(), fields.len());
+    for (warning, field) in summary.warnings.iter().zip(fields) {
+        let begin = format!("values of {field} differ: ");
+        assert!(warning.starts_with(&begin), "{warning}");
+        assert!(warning.contains(" in a and c, "), "{warning}");
+    }
+    assert!(summary.warnings[5].ends_with("none in a and c, 9 in b"));
 }
 
 #[test]

@@ -314,3 +314,42 @@ fn a_range_holds_the_change_and_is_short() {
         }
     }
 }
+
+#[test]
+fn what_else_changed_where_a_level_did_is_named() {
+    let mut runs = Runs::across_builds();
+    for number in 0..20_u64 {
+        let level = if number < 10 { 1.0 } else { 1.3 };
+        // It changed at once with the level, and once before, where the level did not.
+        let change: fn(&mut Start) = match number {
+            ..3 => |start| start.machine.os_version = Some("26.0".to_owned()),
+            3..10 => |start| start.machine.os_version = Some("26.1".to_owned()),
+            _ => |start| {
+                start.machine.os_version = Some("26.2".to_owned());
+                start.config.fused_kernels = Some(true);
+                start.mlx.variables = [("MLX_X".to_owned(), "1".to_owned())].into();
+                start.mlx.version = "0.33".to_owned();
+                start.mlx.metallib = Some(crate::record::Metallib {
+                    bytes: 1,
+                    built_for: None,
+                    neural_accelerators: true,
+                });
+            },
+        };
+        of_commit(&mut runs, &format!("c{number:02}"), number, level, change);
+    }
+    let found = summary(&runs, &["mlx_version"], None);
+    let changes = &trend(&found.series[0], MetricKind::StepTime).changes;
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(changes[0].range, "c09..c10");
+    let texts: Vec<String> = changes[0].meanwhile.iter().map(Meanwhile::text).collect();
+    // What the records of one side do not say is no change.
+    let expected = [
+        "mlx.variables.MLX_X (none, then 1)",
+        "mlx_version (none, then 0.33)",
+        "os_version (26.1, then 26.2)",
+    ];
+    let mut sorted = texts.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected);
+}
