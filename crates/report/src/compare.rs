@@ -2,7 +2,9 @@
 
 use std::iter;
 
-use metrics::compare::{Column, Estimate, Normalised, Per, Rate, Row, Summary};
+use metrics::compare::{
+    Allowed, Apart, Column, Difference, Estimate, Normalised, Per, Rate, Row, Summary,
+};
 use metrics::comparison::{MetricComparison, Verdict};
 use metrics::record::Schema;
 use metrics::rules::{Group, Rules};
@@ -22,7 +24,7 @@ pub const COMPARISON_JSON: &str = "comparison.json";
 pub const COMPARISON_CSV: &str = "comparison.csv";
 
 /// The schema of `comparison.json` that this build writes.
-const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+const SCHEMA: Schema = Schema { major: 1, minor: 1 };
 
 const COLUMNS: &str = "columns.svg";
 const STEP_RATES: &str = "step-rates.svg";
@@ -80,7 +82,10 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
         change_low: Option<f64>,
         change_high: Option<f64>,
         verdict: Option<&'a str>,
+        allowed_to_differ: &'a str,
     }
+    let allowed: Vec<String> = summary.allowed.iter().map(Allowed::text).collect();
+    let allowed = plain_cell(&allowed.join("; "));
     let mut writer = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)
         .from_writer(Vec::new());
@@ -101,6 +106,7 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
                     change_low: found.and_then(|it| it.adjusted).map(|it| it.low),
                     change_high: found.and_then(|it| it.adjusted).map(|it| it.high),
                     verdict: found.map(word),
+                    allowed_to_differ: &allowed,
                 })?;
             }
             Ok::<(), csv::Error>(())
@@ -114,7 +120,12 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
     }
     for row in &summary.normalised {
         let text = format!("{} per {}", rate(row.what.rate), per(&row.what.per));
-        write(&plain_cell(&text), "per second", None, &row.cells, row.best)?;
+        let unit = match row.what.per {
+            Per::Bandwidth => "per second per GB/s",
+            Per::GpuCore => "per second per core",
+            Per::Watt { .. } => "per second per W",
+        };
+        write(&plain_cell(&text), unit, None, &row.cells, row.best)?;
     }
     let bytes = writer.into_inner().map_err(|error| error.into_error())?;
     Ok(String::from_utf8(bytes).map_err(std::io::Error::other)?)
@@ -134,6 +145,8 @@ struct View {
     count: usize,
     first: String,
     differing: Vec<String>,
+    /// The end of the heading of what is of such runs.
+    unlike: String,
     warnings: Vec<String>,
     notices: Vec<String>,
     columns: String,
@@ -142,6 +155,13 @@ struct View {
     rates: Option<String>,
     normalised: Option<String>,
     sources: Vec<String>,
+    /// Whether there are rows of these.
+    power: bool,
+    memory: bool,
+    trained: bool,
+    generated: bool,
+    /// Whether iterations were allowed to have different tokens.
+    tokens_differ: bool,
     apart: Option<String>,
     columns_chart: bool,
     rates_chart: bool,
@@ -165,14 +185,31 @@ impl View {
             ..Rules::default()
         };
         let any = |fact: fn(&Column) -> bool| columns.iter().any(fact);
+        let allowed = summary.allowed.iter().map(|it| escape(&it.text()));
+        let differing: Vec<String> = allowed.collect();
+        let has_per = |per: fn(&Per) -> bool| summary.normalised.iter().any(|it| per(&it.what.per));
         Self {
             count: columns.len(),
             first: columns.first().map_or(String::new(), |it| escape(&it.name)),
-            differing: summary
+            unlike: match differing.is_empty() {
+                true => String::new(),
+                false => format!(" (of runs that differ: {})", differing.join("; ")),
+            },
+            differing,
+            tokens_differ: summary
                 .allowed
                 .iter()
-                .map(|it| escape(&it.text()))
-                .collect(),
+                .any(|it| it.difference.field == "iteration_tokens"),
+            power: has_per(|per| matches!(per, Per::Watt { .. })),
+            memory: summary.metrics.iter().any(|it| it.what.is_memory()),
+            trained: summary
+                .rates
+                .iter()
+                .any(|it| it.what != Rate::GeneratedTokens),
+            generated: summary
+                .rates
+                .iter()
+                .any(|it| it.what == Rate::GeneratedTokens),
             warnings: summary.warnings.iter().map(|it| escape(it)).collect(),
             notices: summary.notices.iter().map(|it| escape(it)).collect(),
             columns: about(columns),
@@ -199,7 +236,10 @@ impl View {
                     units::significant(x, 4)
                 })
             }),
-            sources: columns.iter().filter_map(source).collect(),
+            sources: match has_per(|per| *per == Per::Bandwidth) {
+                true => columns.iter().filter_map(source).collect(),
+                false => Vec::new(),
+            },
             apart: apart(summary),
             columns_chart: has(COLUMNS),
             rates_chart: has(STEP_RATES),
@@ -383,6 +423,15 @@ fn source(column: &Column) -> Option<String> {
     Some(format!("{}: {figure} GB/s ({from})", escape(&column.name)))
 }
 
+/// Why runs are not compared, and in what they could not be anyway.
+pub fn why(apart: &Apart) -> String {
+    let differs: Vec<String> = apart.differs.iter().map(Difference::text).collect();
+    match differs.is_empty() {
+        true => apart.why.clone(),
+        false => format!("{}; not alike either: {}", apart.why, differs.join("; ")),
+    }
+}
+
 fn apart(summary: &Summary) -> Option<String> {
     let shown = [
         MetricKind::StepTime,
@@ -399,7 +448,7 @@ fn apart(summary: &Summary) -> Option<String> {
         let about = [
             escape(&it.column),
             it.runs.len().to_string(),
-            escape(&it.why),
+            escape(&why(it)),
         ];
         about.into_iter().chain(metrics).collect::<Vec<_>>()
     });
@@ -411,6 +460,19 @@ fn apart(summary: &Summary) -> Option<String> {
 
 /// Longest name of a column in a chart.
 const COLUMN_NAME: usize = 48;
+
+/// The title of a chart, with the fields that were allowed to differ.
+fn titled(title: &str, summary: &Summary) -> String {
+    let fields = summary
+        .allowed
+        .iter()
+        .map(|it| it.difference.field.as_str());
+    let fields: Vec<&str> = fields.collect();
+    match fields.is_empty() {
+        true => title.to_owned(),
+        false => shorten(&format!("{title}; {} may differ", fields.join(", ")), 64),
+    }
+}
 
 /// Every metric and rate as a group of bars.
 fn columns_chart(summary: &Summary) -> Option<Result<String, ChartError>> {
@@ -439,7 +501,8 @@ fn columns_chart(summary: &Summary) -> Option<Result<String, ChartError>> {
         })
     });
     let groups: Vec<BarGroup> = metrics.chain(rates).collect();
-    (!groups.is_empty()).then(|| charts::bar_groups("Every quantity by column", &groups))
+    let title = titled("Every quantity by column", summary);
+    (!groups.is_empty()).then(|| charts::bar_groups(&title, &groups))
 }
 
 fn step_rates_chart(summary: &Summary) -> Option<Result<String, ChartError>> {
@@ -453,5 +516,6 @@ fn step_rates_chart(summary: &Summary) -> Option<Result<String, ChartError>> {
         });
     let curves: Vec<Curve> = curves.collect();
     let some = curves.iter().any(|curve| !curve.points.is_empty());
-    some.then(|| charts::overlay("Step rate by iteration", "iterations per second", &curves))
+    let title = titled("Step rate by iteration", summary);
+    some.then(|| charts::overlay(&title, "iterations per second", &curves))
 }

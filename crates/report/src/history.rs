@@ -1,6 +1,6 @@
 //! The page of a history: machines' values from commit to commit, and where their level changed.
 
-use metrics::history::{Change, FEWEST_COMMITS, Series, Summary, Trend};
+use metrics::history::{Change, FEWEST_COMMITS, Meanwhile, Series, Summary, Trend};
 use metrics::record::Schema;
 use metrics::sets::MetricKind;
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub const HISTORY_JSON: &str = "history.json";
 pub const HISTORY_CSV: &str = "history.csv";
 
 /// The schema of `history.json` that this build writes.
-pub const HISTORY_SCHEMA: Schema = Schema { major: 1, minor: 0 };
+pub const HISTORY_SCHEMA: Schema = Schema { major: 1, minor: 1 };
 
 /// Series that a chart shows at most.
 const MOST_DRAWN: usize = 12;
@@ -134,12 +134,16 @@ fn unit(metric: MetricKind) -> &'static str {
 pub fn history_lines(summary: &Summary) -> Vec<String> {
     let lines = all_changes(summary).map(|(series, trend, change)| {
         format!(
-            "{}: {} {} {} in {}",
+            "{}: {} {} {} in {}{}",
             visible(&series.name, false),
             name(trend.metric),
             change.verdict.word(),
             set::change(change.change),
             short_range(series, change),
+            match meanwhile(change) {
+                Some(texts) => format!(", where this changed too: {}", visible(&texts, false)),
+                None => String::new(),
+            },
         )
     });
     lines.collect()
@@ -172,6 +176,11 @@ fn shorter(id: &str, characters: usize) -> String {
 fn short_range(series: &Series, change: &Change) -> String {
     let ends = [change.after, change.up_to].map(|at| short(&series.commits[at].id));
     ends.join("..")
+}
+
+fn meanwhile(change: &Change) -> Option<String> {
+    let texts: Vec<String> = change.meanwhile.iter().map(Meanwhile::text).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 fn alt(metric: MetricKind) -> String {
@@ -309,6 +318,7 @@ fn changes(summary: &Summary) -> Option<String> {
             format!("{} ({})", change(it.change), interval(it.interval)),
             escape(&short_range(series, it)),
             commits,
+            meanwhile(it).map_or("nothing known".to_owned(), |texts| escape(&texts)),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -319,6 +329,7 @@ fn changes(summary: &Summary) -> Option<String> {
         "Change",
         "Range",
         "Commits in it",
+        "Changed there too",
     ]);
     (!rows.is_empty()).then(|| table_of(&head, &rows))
 }

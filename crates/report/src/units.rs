@@ -11,6 +11,12 @@ pub fn count(value: u64) -> String {
     group(&value.to_string())
 }
 
+/// As in "1 run" and "2 runs".
+pub fn counted(value: u64, what: &str) -> String {
+    let many = if value == 1 { "" } else { "s" };
+    format!("{} {what}{many}", count(value))
+}
+
 /// `value` rounded to `digits` significant digits, in plain notation: `15.50`, `1,085`, `0.0364`.
 ///
 /// Integer digits are never dropped, so large values show more digits than asked for.

@@ -18,6 +18,8 @@ fn summary(machines: &[(&str, f64, bool)], runs: u64) -> Summary {
             let mut start = engine::start(&format!("{index}-{repeat}"), truth.iterations);
             start.machine.chip = Some((*name).to_owned());
             start.machine.virtual_machine = Some(*virtual_machine);
+            start.machine.gpu_cores = Some(10);
+            start.config.device = "gpu".to_owned();
             if index > 0 {
                 start.config.dtype = "bf16".to_owned();
             }
@@ -51,11 +53,18 @@ fn machines_are_columns_and_only_a_decided_best_is_bold() {
     for needle in [
         "# Comparison of 2 columns",
         "| Quantity | Apple M4 | =cmd&#124;&lt;b&gt; |",
-        "## Metrics (of runs that differ: dtype (f32 in Apple M4/0, bf16 in =cmd&#124;&lt;b&gt;/0))",
+        "## Metrics (of runs that differ: dtype (f32 in Apple M4, bf16 in =cmd&#124;&lt;b&gt;))",
+        "## Against Apple M4 (of runs that differ: dtype (",
+        "## Rates (of runs that differ: dtype (",
+        "### In relation to the machine (of runs that differ: dtype (",
+        "## Charts (of runs that differ: dtype (",
         "| Step time | 24.",
         " | **2",
         "faster: -1",
-        "| Guest | 4 | it ran in a virtual machine, whose hardware other guests may share | ",
+        "| Guest | 4 | it ran in a virtual machine, whose hardware other guests may share; not alike \
+         either\\: dtype (f32 in Apple M4/0, bf16 in Guest/0) | ",
+        "agree in weights",
+        "none is known to differ.",
         "(columns.svg)",
         "(step-rates.svg)",
     ] {
@@ -67,6 +76,12 @@ fn machines_are_columns_and_only_a_decided_best_is_bold() {
         .find(|line| line.starts_with("| Peak memory"));
     assert!(!memory.unwrap().contains("**"), "{report}");
     assert!(!report.contains("<b>"), "{report}");
+    // Nothing was sampled, and nothing generated.
+    for absent in ["Power is the mean", "Generation counts"] {
+        assert!(!report.contains(absent), "{absent} in:\n{report}");
+    }
+    let rates = rendered.get("step-rates.svg").unwrap();
+    assert!(rates.contains("; dtype may differ"), "{rates}");
     for file in &rendered.files {
         assert!(compare_file_names().any(|name| name == file.name));
     }
@@ -105,11 +120,23 @@ fn csv_and_json_have_every_cell_and_no_formula() {
         (&step[1][2], &step[1][7], &step[1][11]),
         ("'=cmd", "true", "faster")
     );
+    let units: Vec<&str> = rows
+        .iter()
+        .filter(|row| row[0].ends_with(" per GPU core"))
+        .map(|row| &row[1])
+        .collect();
+    assert!(!units.is_empty(), "{csv}");
+    assert!(units.iter().all(|unit| *unit == "per second per core"));
+    let unlike = "dtype (f32 in a, bf16 in =cmd)";
+    assert!(rows.iter().all(|row| &row[12] == unlike), "{csv}");
     let json: serde_json::Value =
         serde_json::from_str(&words::render_json(&summary).unwrap()).unwrap();
     assert_eq!(json["schema"]["major"], 1);
     assert_eq!(json["metrics"][0]["what"], "step_time");
     assert_eq!(json["metrics"][0]["best"], 1);
+    let allowed = &json["allowed"][0];
+    assert_eq!(allowed["field"], "dtype");
+    assert_eq!(allowed["columns"][1]["values"][0], "bf16");
 }
 
 #[test]
@@ -123,4 +150,24 @@ fn runs_that_are_all_apart_are_shown() {
     );
     assert!(report.contains("## Not compared"), "{report}");
     assert!(!report.contains("## Metrics"), "{report}");
+}
+
+#[test]
+fn one_column_is_no_plural_and_settings_that_differ_are_named() {
+    let summary = summary(&[("a", 1.2, false), ("b", 1.0, true)], 1);
+    let rendered = render_compare(&summary).unwrap();
+    let report = rendered.get(REPORT).unwrap();
+    assert!(report.starts_with("# Comparison of 1 column\n"), "{report}");
+    let warned = Summary {
+        warnings: vec!["values of seed differ: 1 in a, 2 in b".to_owned()],
+        ..summary
+    };
+    let rendered = render_compare(&warned).unwrap();
+    let report = rendered.get(REPORT).unwrap();
+    for needle in [
+        "beside the machines is alike: values of seed differ\\: 1 in a, 2 in b.**",
+        "what is known to differ of them is named above.",
+    ] {
+        assert!(report.contains(needle), "no `{needle}` in:\n{report}");
+    }
 }

@@ -110,7 +110,7 @@ fn to_text(summary: &Summary) -> String {
             "not compared: {} of {} ({})",
             units::count(it.runs.len() as u64),
             report::visible(&it.column, false),
-            report::visible(&it.why, false)
+            report::visible(&words::why(it), false)
         )
     }));
     lines.join("\n")

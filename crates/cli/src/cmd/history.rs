@@ -10,7 +10,7 @@ use metrics::{
     rules::Rules,
     store,
 };
-use report::{HISTORY_CSV, HISTORY_JSON, HISTORY_PAGE, HISTORY_SCHEMA};
+use report::{HISTORY_CSV, HISTORY_JSON, HISTORY_PAGE, HISTORY_SCHEMA, units};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -64,16 +64,18 @@ fn to_text(summary: &Summary, page: &str) -> String {
     for series in &summary.series {
         let runs: usize = series.commits.iter().map(|it| it.runs.len()).sum();
         lines.push(format!(
-            "series   {}: {runs} runs of {} commits",
+            "series   {}: {} of {}",
             report::visible(&series.name, false),
-            series.commits.len()
+            units::counted(runs as u64, "run"),
+            units::counted(series.commits.len() as u64, "commit")
         ));
     }
     let changes = report::history_lines(summary);
     lines.extend(changes.iter().map(|line| format!("change   {line}")));
     for (why, runs) in &summary.apart {
         let why = report::visible(why, false);
-        lines.push(format!("apart    {} runs: {why}", runs.len()));
+        let runs = units::counted(runs.len() as u64, "run");
+        lines.push(format!("apart    {runs}: {why}"));
     }
     lines.push(format!("page     {page}"));
     lines.join("\n")
