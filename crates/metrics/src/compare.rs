@@ -953,11 +953,11 @@ fn row<T>(
 /// In each row the column that is shown to be better than each other one, so that any of them is
 /// wrong with at most the error rate.
 ///
-/// The p-value of a row is the largest of its leader's comparisons with the others, times their
-/// number, which also covers that the leader was chosen after the fact. Holm's procedure takes
-/// those of all rows that two columns have, as it takes the metrics for the verdicts, so that of
-/// two columns the same metrics are decided. `None` where a column has no value: it might be the
-/// best.
+/// A column is the best by the largest one-sided p-value of its comparisons with the others, and
+/// that of the row is the leader's times the number of columns, since each could have led. Holm's
+/// procedure takes those of all rows that two columns have, as it takes the metrics for the
+/// verdicts, so that of two columns the same metrics are decided. `None` where a column has no
+/// value: it might be the best.
 fn best(rows: &[Values], better: Better, rules: &ComparisonRules) -> Vec<Option<usize>> {
     let shared = |row: &&Values| row.iter().flatten().count() > 1;
     let led: Vec<Option<Led>> = rows
@@ -996,7 +996,7 @@ fn leader(columns: &Values, better: Better) -> Option<usize> {
 /// The leader of a row.
 struct Led {
     column: usize,
-    /// Of its being no better than some other column.
+    /// Of its being no better than some other column, for any that might lead.
     p: f64,
     /// Whether it is better than each by as much as matters.
     large: bool,
@@ -1004,13 +1004,12 @@ struct Led {
 
 fn led(columns: &Values, better: Better, rules: &ComparisonRules) -> Option<Led> {
     let column = leader(columns, better)?;
-    let others = || (0..columns.len()).filter(|at| *at != column);
     let mut led = Led {
         column,
         p: 0.0,
         large: true,
     };
-    for other in others() {
+    for other in (0..columns.len()).filter(|at| *at != column) {
         let metric = Metric {
             name: String::new(),
             better,
@@ -1026,10 +1025,11 @@ fn led(columns: &Values, better: Better, rules: &ComparisonRules) -> Option<Led>
             rules,
         );
         let found = found.ok()?.metrics.into_iter().next()?;
-        led.p = led.p.max(found.p);
+        // The leader's mean is the better one.
+        led.p = led.p.max(found.p / 2.0);
         led.large &= found.is_large();
     }
-    led.p = (led.p * others().count() as f64).min(1.0);
+    led.p = (led.p * columns.len() as f64).min(1.0);
     Some(led)
 }
 

@@ -78,6 +78,18 @@ fn runs_of_different_work_are_refused_until_the_field_is_allowed() {
             .read("out/report.md")
             .contains("## Metrics (of runs that differ: dtype")
     );
+    // What is only shown apart refuses nothing.
+    runs(&folder, "c", 1.5, 200, |start| {
+        start.machine.chip = Some("Apple M4".to_owned())
+    });
+    runs(&folder, "guest", 1.0, 300, |start| {
+        start.machine.virtual_machine = Some(true);
+        start.config.dtype = "bf16".to_owned();
+    });
+    let compared = folder.ok("compare a c guest -o out2");
+    let apart = "not compared: 6 of guest (it ran in a virtual machine, whose hardware other guests \
+                 may share; not alike either: dtype (f32 in a/0, bf16 in guest/0))";
+    assert!(compared.stdout.contains(apart), "{}", compared.stdout);
     check_failed(
         "unknown",
         &folder.lfmark("compare a b --allow speed"),

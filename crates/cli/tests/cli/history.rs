@@ -72,7 +72,9 @@ fn records_on_a_branch_become_a_page_that_repeats() {
         let level = if number < 14 { 1.0 } else { 1.2 };
         // By time they stand in reverse.
         record(&folder, &format!("runs/{number}"), id, level, |start| {
-            start.started_unix_ms = 100 - number as u64
+            start.started_unix_ms = 100 - number as u64;
+            let version = if number < 14 { "26.1" } else { "26.2" };
+            start.machine.os_version = Some(version.to_owned());
         });
     }
     record(&folder, "runs/unknown", &"f".repeat(40), 1.0, |_| {});
@@ -111,7 +113,7 @@ fn records_on_a_branch_become_a_page_that_repeats() {
     for needle in [
         "series   Apple M4: 24 runs of 24 commits",
         "Apple M4: step time regressed +2",
-        &range,
+        &format!("{range}, where this changed too: os_version (26.1, then 26.2)"),
         "apart    2 runs: its commit is not in the repository",
     ] {
         assert!(printed.stdout.contains(needle), "{needle}: {printed:?}");
@@ -128,7 +130,7 @@ fn records_on_a_branch_become_a_page_that_repeats() {
     let first: Vec<String> = read().collect();
     assert!(first[0].contains("<svg") && !first[0].contains("<script"));
     assert!(
-        first[3].contains(&format!("| {range} | 1 |")),
+        first[3].contains(&format!("| {range} | 1 | os\\_version (26.1, then 26.2) |")),
         "{}",
         first[3]
     );
@@ -176,7 +178,8 @@ fn what_cannot_be_a_page_is_said() {
 fn a_chart_without_data_is_not_left_from_an_earlier_page() {
     let folder = Folder::new();
     record(&folder, "a", &"a".repeat(40), 1.0, |_| {});
-    folder.ok("history a -o page");
+    let printed = folder.ok("history a -o page").stdout;
+    assert!(printed.contains(": 1 run of 1 commit\n"), "{printed}");
     assert!(folder.exists("page/step-time-history.svg"));
     folder.write("page/CNAME", "mine");
     record(&folder, "b", &"b".repeat(40), 1.0, |start| {
