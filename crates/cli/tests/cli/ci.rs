@@ -18,7 +18,14 @@ use serde_json::{Value, json};
 use crate::support::{Finished, Folder, repository};
 
 /// Runs of the machine that was measured, and its published bandwidth.
-const MEASURED: [&str; 3] = ["01-lfmark-fused", "04-lfmark-fused", "05-lfmark-fused"];
+const MEASURED: [&str; 6] = [
+    "01-lfmark-fused",
+    "04-lfmark-fused",
+    "05-lfmark-fused",
+    "08-lfmark-fused",
+    "09-lfmark-fused",
+    "12-lfmark-fused",
+];
 const MEASURED_GB_S: f64 = 4800.0;
 
 /// A machine of `fixtures/ci/machines.json`.
