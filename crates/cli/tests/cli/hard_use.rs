@@ -207,7 +207,7 @@ fn links_in_circles_are_not_followed() {
     symlink("record.jsonl", folder.path("runs/b/record.jsonl")).unwrap();
     let finished = folder.ok("history runs -o page");
     assert!(
-        finished.stdout.contains("1 runs of 1 commits"),
+        finished.stdout.contains("1 run of 1 commit\n"),
         "{finished:?}"
     );
     assert!(
