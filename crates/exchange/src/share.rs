@@ -6,10 +6,11 @@
 //! is not known to this build is not written. Hashes of files and the lengths of samples stay: runs
 //! are compared by them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use metrics::record::{Event, Start};
 use metrics::store::{self, ParseError};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -39,10 +40,24 @@ pub struct Shared {
 /// What is private beyond the rules of the format.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Privacy<'a> {
-    /// Names of the user, the host and the home folder: a field that holds one is removed.
+    /// Names of the user, the host and the home folder, and others that are to go: a field that
+    /// holds one as a word is removed, however short it is.
     pub names: &'a [String],
     /// Names of models that everybody has, such as presets.
     pub public_models: &'a [&'a str],
+}
+
+impl Privacy<'_> {
+    /// Whether a text is a path or holds a private name.
+    fn hides(&self, text: &str) -> bool {
+        is_path(text) || self.names.iter().any(|name| holds(text, name))
+    }
+}
+
+/// Whether a name that was found on a machine tells anything of its owner. What is short or usual
+/// would be found in texts that mean something else.
+pub fn is_telling(name: &str) -> bool {
+    name.chars().count() >= 3 && !COMMON.contains(&name)
 }
 
 /// Takes out of the text of a record what is its owner's alone.
@@ -96,27 +111,27 @@ fn cleaned(
     let record = store::parse(text)?;
     let mut removed = BTreeMap::new();
     let mut start = record.start;
-    let was = start.member.clone();
+    let member = start.member.clone();
     clean_start(&mut start, privacy, &mut removed);
-    let name = folder_name(&start);
-    start.run_id.clone_from(&name);
+    let first = Event::Start(Box::new(start));
+    let mut first = swept(&first, privacy, &mut removed);
+    // The name is made of what is published, and of nothing that was removed.
+    let mut name = String::new();
+    if let Ok(Event::Start(start)) = Event::deserialize(&first) {
+        name = folder_name(&start, privacy);
+    }
+    first["run_id"] = name.clone().into();
     if let Some((run_id, names)) = several {
-        start.run_id = run_id.to_owned();
-        if let (Some(member), Some(was)) = (&mut start.member, was) {
-            member.set = numbered(&mut names.sets, "set", &was.set);
-            member.arm = numbered(&mut names.arms, "arm", &was.arm);
+        first["run_id"] = run_id.into();
+        if let Some(member) = member {
+            first["member"]["set"] = numbered(&mut names.sets, "set", &member.set).into();
+            first["member"]["arm"] = numbered(&mut names.arms, "arm", &member.arm).into();
         }
     }
-    let first = Event::Start(Box::new(start));
-    let events = text.lines().skip(1).map_while(parse);
-    let mut lines = String::new();
-    for event in std::iter::once(first).chain(events) {
+    let mut lines = format!("{first}\n");
+    for event in text.lines().skip(1).map_while(parse) {
         let event = clean_event(event, &mut removed);
-        // The types of the record always are JSON.
-        let mut value = serde_json::to_value(&event).unwrap_or_default();
-        let kind = value["event"].as_str().unwrap_or_default().to_owned();
-        sweep(&kind, &mut value, privacy, &mut removed);
-        lines += &value.to_string();
+        lines += &swept(&event, privacy, &mut removed).to_string();
         lines.push('\n');
     }
     Ok(Shared {
@@ -159,6 +174,7 @@ fn remove(text: &mut String, field: &str, removed: &mut BTreeMap<String, u32>) {
 
 fn clean_start(start: &mut Start, privacy: &Privacy, removed: &mut BTreeMap<String, u32>) {
     note(removed, "start.run_id");
+    start.run_id.clear();
     let model = &mut start.model;
     let known = privacy.public_models.contains(&model.name.as_str())
         || (model.revision.is_some() && PUBLISHERS.iter().any(|it| model.name.starts_with(it)));
@@ -184,6 +200,16 @@ fn clean_start(start: &mut Start, privacy: &Privacy, removed: &mut BTreeMap<Stri
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
             remove(value, "start.mlx.variables", removed);
         }
+    }
+    let variables = mem::take(&mut start.mlx.variables).into_iter();
+    let (hidden, kept) = variables.partition::<BTreeMap<_, _>, _>(|(name, _)| privacy.hides(name));
+    start.mlx.variables = kept;
+    for value in hidden.into_values() {
+        let names = (1..).map(|number| format!("{REMOVED}-{number}"));
+        let mut free = names.filter(|name| !start.mlx.variables.contains_key(name));
+        let name = free.next().unwrap_or_default();
+        note(removed, "start.mlx.variables");
+        start.mlx.variables.insert(name, value);
     }
 }
 
@@ -213,14 +239,19 @@ fn clean_event(mut event: Event, removed: &mut BTreeMap<String, u32>) -> Event {
     event
 }
 
+/// An event as JSON, without any string that is private.
+fn swept(event: &Event, privacy: &Privacy, removed: &mut BTreeMap<String, u32>) -> Value {
+    // The types of the record always are JSON.
+    let mut value = serde_json::to_value(event).unwrap_or_default();
+    let kind = value["event"].as_str().unwrap_or_default().to_owned();
+    sweep(&kind, &mut value, privacy, removed);
+    value
+}
+
 /// Removes every string that is a path or holds a private name, whatever field it is in.
 fn sweep(at: &str, value: &mut Value, privacy: &Privacy, removed: &mut BTreeMap<String, u32>) {
     match value {
-        Value::String(text)
-            if is_path(text) || privacy.names.iter().any(|name| holds(text, name)) =>
-        {
-            remove(text, at, removed);
-        }
+        Value::String(text) if privacy.hides(text) => remove(text, at, removed),
         Value::Array(values) => {
             for value in values {
                 sweep(at, value, privacy, removed);
@@ -250,7 +281,7 @@ fn is_path(text: &str) -> bool {
 
 /// Whether a name stands in a text as a word, in whatever case.
 fn holds(text: &str, name: &str) -> bool {
-    if name.chars().count() < 3 || COMMON.contains(&name) {
+    if name.is_empty() {
         return false;
     }
     let (text, name) = (text.to_lowercase(), name.to_lowercase());
@@ -263,7 +294,7 @@ fn holds(text: &str, name: &str) -> bool {
 }
 
 /// `<machine>-<model>-<hash>`, of what is published.
-fn folder_name(start: &Start) -> String {
+fn folder_name(start: &Start, privacy: &Privacy) -> String {
     let machine = &start.machine;
     let device = match start.config.device.as_str() {
         "cpu" => [&machine.chip, &machine.cpu, &None],
@@ -284,7 +315,12 @@ fn folder_name(start: &Start) -> String {
     let all = hash(&all.to_string());
     let hex = all.trim_start_matches("sha256:");
     let model = start.model.name.rsplit('/').next().unwrap_or_default();
-    format!("{}-{}-{}", slug(device), slug(model), &hex[..HASH])
+    // Words that stand in no field together can become a name here.
+    let words = match format!("{}-{}", slug(device), slug(model)) {
+        words if privacy.hides(&words) => REMOVED.to_owned(),
+        words => words,
+    };
+    format!("{words}-{}", &hex[..HASH])
 }
 
 /// Lower-case letters and digits with single hyphens between them, 40 at most.

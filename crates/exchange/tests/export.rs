@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use exchange::export::{self, Run};
-use exchange::share::{Privacy, REMOVED, share};
+use exchange::share::{Privacy, REMOVED, is_telling, share};
 use metrics::record::{Event, Member};
 use metrics::sets::MetricKind;
 use metrics::store::{self, Record};
@@ -153,11 +153,7 @@ fn nothing_private_is_left_in_a_shared_record() {
     let end = text.trim_end().rfind('\n').unwrap() + 1;
     text.insert_str(end, &format!("{effect}\n"));
     // A name that is a word of the format must not break the record.
-    let names = [
-        "maria".to_owned(),
-        "root".to_owned(),
-        "iteration".to_owned(),
-    ];
+    let names = ["maria".to_owned(), "iteration".to_owned()];
     let privacy = Privacy {
         names: &names,
         public_models: &["lfm2-1.2b"],
@@ -229,6 +225,60 @@ fn a_shared_record_keeps_every_sample_and_is_the_same_when_shared_again() {
     assert_eq!(kinds(RECORD), kinds(&shared.text));
     let again = share(&shared.text, &privacy).unwrap();
     assert_eq!((again.name, again.text), (shared.name, shared.text));
+}
+
+#[test]
+fn a_removed_name_is_in_no_name_either() {
+    let text = changed(|value| {
+        if value["event"] == "start" {
+            value["model"]["name"] = "LiquidAI/LFM2-acme".into();
+            value["model"]["revision"] = "main".into();
+            value["mlx"]["variables"] =
+                json!({"MLX_SECRET_acme": "1", "MLX_SECRET_ACME": "2", "MLX_AL": "3"});
+        }
+    });
+    let shared_without = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let privacy = Privacy {
+            names: &names,
+            public_models: &[],
+        };
+        share(&text, &privacy).unwrap()
+    };
+    let all = shared_without(&[]);
+    assert!(all.name.contains("-lfm2-acme-"), "{}", all.name);
+    let shared = shared_without(&["Acme", "al", "root"]);
+    for name in ["acme", "_al\""] {
+        let text = shared.text.to_lowercase();
+        assert!(!text.contains(name), "{name}: {}", shared.name);
+    }
+    assert!(
+        shared.name.starts_with("nvidia-h200-removed-"),
+        "{}",
+        shared.name
+    );
+    let start = store::parse(&shared.text).unwrap().start;
+    assert_eq!(start.run_id, shared.name);
+    let variables: Vec<(&str, &str)> = start
+        .mlx
+        .variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    // In the order of the names that they had.
+    let expected = [("removed-1", "3"), ("removed-2", "2"), ("removed-3", "1")];
+    assert_eq!(variables, expected);
+    // The hash in the name is of what is published.
+    let privacy = Privacy::default();
+    let again = share(&shared.text, &privacy).unwrap();
+    assert_eq!(
+        again.name.rsplit('-').next(),
+        shared.name.rsplit('-').next()
+    );
+    // A name can come about between two fields.
+    let between = shared_without(&["h200-lfm2"]);
+    assert!(between.name.starts_with("removed-"), "{}", between.name);
+    assert!(is_telling("acme") && !is_telling("al") && !is_telling("root"));
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use exchange::share::{Names, Privacy, share, share_one_of};
+use exchange::share::{Names, Privacy, is_telling, share, share_one_of};
 use metrics::{sets, store, summary::summarize};
 use model::load::{EMBEDDED, PRESETS};
 use serde_json::json;
@@ -28,8 +28,14 @@ pub(crate) const MACHINES: &str = "reports/machines";
 const LARGEST_RECORD: u64 = 512 << 20;
 
 pub(crate) fn run(args: &ShareArgs, output: Output) -> Result<(), Failure> {
+    let asked = args.names.iter().map(|name| name.trim());
+    if asked.clone().any(str::is_empty) {
+        return Err(Failure::Usage(
+            "--remove is empty; give the name to remove".to_owned(),
+        ));
+    }
     let mut names = identity();
-    names.extend(args.names.iter().cloned());
+    names.extend(asked.map(str::to_owned));
     let mut public: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
     public.push(EMBEDDED);
     let privacy = Privacy {
@@ -193,7 +199,7 @@ fn exists(place: &Path) -> anyhow::Error {
     )
 }
 
-/// Names of the user, the home folder and the host, as far as they are known.
+/// Names of the user, the home folder and the host, as far as they are known and tell anything.
 fn identity() -> Vec<String> {
     let variables = ["USER", "LOGNAME", "HOSTNAME", "HOST", "COMPUTERNAME"];
     let mut names: Vec<String> = variables
@@ -210,6 +216,6 @@ fn identity() -> Vec<String> {
         names.extend(host.split_once('.').map(|(name, _)| name.to_owned()));
         names.push(host);
     }
-    names.retain(|name| !name.is_empty());
+    names.retain(|name| is_telling(name));
     names
 }

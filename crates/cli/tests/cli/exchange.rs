@@ -146,6 +146,11 @@ fn a_shared_run_has_its_report_and_is_not_overwritten() {
     assert_eq!(folder.read("run/record.jsonl"), before);
     let named = folder.ok("share run -o elsewhere --remove NVIDIA").stdout;
     assert!(named.contains("removed     start.machine.gpu"), "{named}");
+    assert!(!named.to_lowercase().contains("nvidia"), "{named}");
+    // However short a name is that was asked for.
+    let short = folder.ok("share run -o short --remove 2b").stdout;
+    assert!(short.contains("removed     start.model.name"), "{short}");
+    folder.check_error("share run --remove=", 2, &["--remove is empty"]);
 }
 
 #[test]
