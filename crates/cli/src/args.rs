@@ -577,11 +577,16 @@ pub(crate) struct ImportArgs {
 #[derive(ClapArgs)]
 pub(crate) struct ConvertArgs {
     /// Run folder, its record.jsonl, or the folder of a set of runs; several are one series where
-    /// program, model, type and device are the same.
+    /// program, model, type and device are the same, and have to be of the same work. Those of each
+    /// machine are a series.
     #[arg(required = true, value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Exchange,
+    /// Name the machine in every series of github-action and bmf, and not only where a series has
+    /// runs of several: for a page that several machines add to.
+    #[arg(long)]
+    pub(crate) name_machine: bool,
     /// File to write, which must not exist [default: stdout].
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

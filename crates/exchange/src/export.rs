@@ -1,18 +1,23 @@
 //! The figures of runs for programs that follow them over time, and their samples for tables.
 //!
 //! Trackers get one value a series and metric: that of the run, or the geometric mean of the
-//! complete runs of an arm with its 95 % interval. Of every metric less is better, as
-//! `customSmallerIsBetter` of github-action-benchmark has it.
+//! complete runs of an arm with its 95 % interval, all of the same work and machine. Of every metric
+//! less is better, as `customSmallerIsBetter` of github-action-benchmark has it.
 
 use std::collections::BTreeMap;
 
+use metrics::compare::{Difference, Fields, Key, differing, machine_fields};
 use metrics::comparison::{Spread, spread};
+use metrics::noise::flat;
 use metrics::record::{Iteration, Start, Status};
 use metrics::rules::ComparisonRules;
 use metrics::sets::{self, MetricKind};
 use metrics::store::Record;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::device;
 
 /// One run and its metrics.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +30,23 @@ pub struct Run {
     pub repeat: u32,
     pub complete: bool,
     pub values: BTreeMap<MetricKind, f64>,
+    /// Words that tell the machine from others.
+    pub machine: String,
+    pub virtual_machine: bool,
+    /// What has to be equal of runs that have a mean.
+    key: Fields,
+    machine_key: Fields,
+}
+
+/// Runs of one series of which no mean can be taken.
+#[derive(Debug, Error, PartialEq)]
+#[error(
+    "the runs of {series} are not alike: {}; convert the runs of each work and machine by themselves",
+    fields.iter().map(Difference::text).collect::<Vec<_>>().join("; ")
+)]
+pub struct Unlike {
+    pub series: String,
+    pub fields: Vec<Difference>,
 }
 
 impl Run {
@@ -41,8 +63,42 @@ impl Run {
                 .as_ref()
                 .is_some_and(|end| end.status == Status::Complete),
             values: sets::values(record),
+            machine: machine(&record.start),
+            virtual_machine: record.start.machine.virtual_machine == Some(true),
+            key: {
+                let mut key = flat(&Key::of(record));
+                key.push(("program".to_owned(), record.start.program().0.to_owned()));
+                key
+            },
+            machine_key: machine_fields(&record.start),
         }
     }
+
+    /// Name of its series for a tracker. What ran on shared hardware is a series of its own.
+    fn tracked(&self, names_machine: bool) -> String {
+        let on = match names_machine {
+            true => format!(" on {}", self.machine),
+            false => String::new(),
+        };
+        let mark = match self.virtual_machine {
+            true => " (virtual machine)",
+            false => "",
+        };
+        format!("{}{on}{mark}", self.series)
+    }
+}
+
+/// As in "Apple M4 Max, Mac16,5, 40 GPU cores, 64 GiB".
+fn machine(start: &Start) -> String {
+    let machine = &start.machine;
+    let gib = |bytes: u64| format!("{:.0} GiB", bytes as f64 / (1u64 << 30) as f64);
+    let parts = [
+        Some(device(start).unwrap_or("unknown machine").to_owned()),
+        machine.model_id.clone(),
+        machine.gpu_cores.map(|cores| format!("{cores} GPU cores")),
+        machine.memory_bytes.map(gib),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn series(start: &Start) -> String {
@@ -52,36 +108,63 @@ fn series(start: &Start) -> String {
 }
 
 /// One metric of one series.
-struct Point<'a> {
-    series: &'a str,
+struct Point {
+    series: String,
     metric: MetricKind,
     spread: Spread,
 }
 
-/// The complete runs, by series in the order in which these first appear.
-fn points(runs: &[Run]) -> Vec<Point<'_>> {
-    let mut names: Vec<&str> = Vec::new();
-    for run in runs.iter().filter(|run| run.complete) {
-        if !names.contains(&run.series.as_str()) {
-            names.push(&run.series);
+/// The complete runs, by series in the order in which these first appear. Where a series has runs
+/// of several machines, or `names_machine` says so, each machine is a series with its name.
+fn points(runs: &[Run], names_machine: bool) -> Result<Vec<Point>, Unlike> {
+    let complete: Vec<&Run> = runs.iter().filter(|run| run.complete).collect();
+    let mut points = Vec::new();
+    for (_, runs) in grouped(&complete, |run| run.tracked(false)) {
+        let several = runs
+            .iter()
+            .any(|run| run.machine_key != runs[0].machine_key);
+        for (series, runs) in grouped(&runs, |run| run.tracked(names_machine || several)) {
+            let fields = |of: fn(&Run) -> &Fields| {
+                let all: Vec<_> = runs
+                    .iter()
+                    .map(|run| (run.name.as_str(), of(run)))
+                    .collect();
+                differing(&all)
+            };
+            let mut unlike = fields(|run| &run.key);
+            unlike.extend(fields(|run| &run.machine_key));
+            if !unlike.is_empty() {
+                return Err(Unlike {
+                    series,
+                    fields: unlike,
+                });
+            }
+            points.extend(MetricKind::ALL.into_iter().filter_map(|metric| {
+                let values = runs.iter().map(|run| run.values.get(&metric).copied());
+                // What some runs lack is of other runs than the rest, and is left out.
+                let values: Vec<f64> = values.collect::<Option<_>>()?;
+                Some(Point {
+                    series: series.clone(),
+                    metric,
+                    spread: spread(&values, &ComparisonRules::default())?,
+                })
+            }));
         }
     }
-    let points = names.into_iter().flat_map(|series| {
-        MetricKind::ALL.into_iter().filter_map(move |metric| {
-            let of_series = runs
-                .iter()
-                .filter(|run| run.complete && run.series == series);
-            let values = of_series.map(|run| run.values.get(&metric).copied());
-            // What some runs lack is of other runs than the rest, and is left out.
-            let values: Vec<f64> = values.collect::<Option<_>>()?;
-            Some(Point {
-                series,
-                metric,
-                spread: spread(&values, &ComparisonRules::default())?,
-            })
-        })
-    });
-    points.collect()
+    Ok(points)
+}
+
+/// The runs by a name, in the order in which the names first appear.
+fn grouped<'a>(runs: &[&'a Run], name: impl Fn(&Run) -> String) -> Vec<(String, Vec<&'a Run>)> {
+    let mut groups: Vec<(String, Vec<&Run>)> = Vec::new();
+    for &run in runs {
+        let name = name(run);
+        match groups.iter_mut().find(|group| group.0 == name) {
+            Some((_, group)) => group.push(run),
+            None => groups.push((name, vec![run])),
+        }
+    }
+    groups
 }
 
 fn unit(metric: MetricKind) -> &'static str {
@@ -91,9 +174,14 @@ fn unit(metric: MetricKind) -> &'static str {
     }
 }
 
-/// The input of github-action-benchmark's tool `customSmallerIsBetter`.
-pub fn github_action(runs: &[Run]) -> String {
-    let benchmarks = points(runs).into_iter().map(|point| {
+/// The input of github-action-benchmark's tool `customSmallerIsBetter`. `names_machine` is as for
+/// [`bmf`].
+///
+/// # Errors
+///
+/// For runs of one series that differ in their work, or in their machines by no more than a detail.
+pub fn github_action(runs: &[Run], names_machine: bool) -> Result<String, Unlike> {
+    let benchmarks = points(runs, names_machine)?.into_iter().map(|point| {
         let Spread {
             geometric_mean,
             interval,
@@ -114,13 +202,18 @@ pub fn github_action(runs: &[Run]) -> String {
         }
         benchmark
     });
-    pretty(&Value::Array(benchmarks.collect()))
+    Ok(pretty(&Value::Array(benchmarks.collect())))
 }
 
-/// Bencher Metric Format: series, then metric, then value and bounds.
-pub fn bmf(runs: &[Run]) -> String {
+/// Bencher Metric Format: series, then metric, then value and bounds. The machine stands in the name
+/// of a series that several have runs of, and with `names_machine` in every name.
+///
+/// # Errors
+///
+/// As for [`github_action`].
+pub fn bmf(runs: &[Run], names_machine: bool) -> Result<String, Unlike> {
     let mut benchmarks = Map::new();
-    for point in points(runs) {
+    for point in points(runs, names_machine)? {
         let mut metric = json!({ "value": point.spread.geometric_mean });
         if let Some((low, high)) = point.spread.interval {
             metric["lower_value"] = low.into();
@@ -130,7 +223,7 @@ pub fn bmf(runs: &[Run]) -> String {
         let series = benchmarks.entry(point.series).or_insert_with(|| json!({}));
         series[name] = metric;
     }
-    pretty(&Value::Object(benchmarks))
+    Ok(pretty(&Value::Object(benchmarks)))
 }
 
 fn pretty(value: &Value) -> String {
@@ -150,6 +243,8 @@ struct Row<'a> {
     metric: &'a str,
     unit: &'a str,
     value: f64,
+    machine: String,
+    virtual_machine: bool,
 }
 
 /// One row a run and metric (RFC 4180), those of incomplete runs too. A name that a table would
@@ -172,6 +267,8 @@ pub fn csv(runs: &[Run]) -> Result<String, csv::Error> {
                 metric: metric.name(),
                 unit: unit(*metric),
                 value,
+                machine: no_formula(&run.machine),
+                virtual_machine: run.virtual_machine,
             })?;
         }
     }
@@ -202,6 +299,7 @@ struct Sample<'a> {
     chip: Option<&'a str>,
     gpu: Option<&'a str>,
     gpu_cores: Option<u32>,
+    virtual_machine: Option<bool>,
     model: &'a str,
     dtype: &'a str,
     batch_size: u32,
@@ -234,6 +332,7 @@ pub fn json_lines(run: &Run, record: &Record) -> Result<String, serde_json::Erro
             chip: start.machine.chip.as_deref(),
             gpu: start.machine.gpu.as_deref(),
             gpu_cores: start.machine.gpu_cores,
+            virtual_machine: start.machine.virtual_machine,
             model: &start.model.name,
             dtype: &start.config.dtype,
             batch_size: start.config.batch_size,

@@ -12,3 +12,15 @@
 pub mod export;
 pub mod import;
 pub mod share;
+
+use metrics::record::Start;
+
+/// What a run computed with, as its maker calls it.
+fn device(start: &Start) -> Option<&str> {
+    let machine = &start.machine;
+    let names = match start.config.device.as_str() {
+        "cpu" => [&machine.chip, &machine.cpu, &None],
+        _ => [&machine.chip, &machine.gpu, &machine.cpu],
+    };
+    names.into_iter().flatten().next().map(String::as_str)
+}

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::device;
+
 /// In the place of what was removed.
 pub const REMOVED: &str = "removed";
 
@@ -296,12 +298,7 @@ fn holds(text: &str, name: &str) -> bool {
 /// `<machine>-<model>-<hash>`, of what is published.
 fn folder_name(start: &Start, privacy: &Privacy) -> String {
     let machine = &start.machine;
-    let device = match start.config.device.as_str() {
-        "cpu" => [&machine.chip, &machine.cpu, &None],
-        _ => [&machine.chip, &machine.gpu, &machine.cpu],
-    };
-    let device = device.into_iter().flatten().next();
-    let device = device.map_or("unknown", String::as_str);
+    let device = device(start).unwrap_or("unknown");
     let all = serde_json::json!([
         machine,
         start.config,

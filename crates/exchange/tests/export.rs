@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use exchange::export::{self, Run};
 use exchange::share::{Privacy, REMOVED, is_telling, share};
-use metrics::record::{Event, Member};
+use metrics::record::{Event, Member, Start};
 use metrics::sets::MetricKind;
 use metrics::store::{self, Record};
 use proptest::prelude::*;
@@ -48,10 +48,10 @@ fn mean(runs: &[Run], metric: MetricKind) -> f64 {
 fn a_tracker_gets_the_mean_of_complete_runs_with_its_interval() {
     let runs = runs();
     let expected = mean(&runs, MetricKind::StepTime);
-    let text = export::github_action(&runs);
+    let text = export::github_action(&runs, false).unwrap();
     let benchmarks: Vec<Value> = serde_json::from_str(&text).unwrap();
     let step = &benchmarks[0];
-    assert_eq!(step["name"], "=arm, \"one\" / step_time");
+    assert_eq!(step["name"], "=arm, \"one\" (virtual machine) / step_time");
     assert_eq!(
         (&step["unit"], &step["extra"]),
         (&json!("ns"), &json!("geometric mean of 2 runs"))
@@ -59,12 +59,12 @@ fn a_tracker_gets_the_mean_of_complete_runs_with_its_interval() {
     assert!((step["value"].as_f64().unwrap() / expected - 1.0).abs() < 1e-9);
     assert!(step["range"].as_str().unwrap().contains(" to "));
 
-    let bmf: Value = serde_json::from_str(&export::bmf(&runs)).unwrap();
-    let step = &bmf["=arm, \"one\""]["step_time_ns"];
+    let bmf: Value = serde_json::from_str(&export::bmf(&runs, false).unwrap()).unwrap();
+    let step = &bmf["=arm, \"one\" (virtual machine)"]["step_time_ns"];
     let value = |name: &str| step[name].as_f64().unwrap();
     assert!(value("lower_value") < expected && expected < value("upper_value"));
     assert!(
-        bmf["=arm, \"one\""]["peak_memory_bytes"]["value"]
+        bmf["=arm, \"one\" (virtual machine)"]["peak_memory_bytes"]["value"]
             .as_f64()
             .unwrap()
             > 1e9
@@ -74,11 +74,110 @@ fn a_tracker_gets_the_mean_of_complete_runs_with_its_interval() {
 #[test]
 fn a_run_by_itself_has_no_interval() {
     let record = store::parse(RECORD).unwrap();
-    let bmf: Value = serde_json::from_str(&export::bmf(&[Run::of("run", &record)])).unwrap();
+    let text = export::bmf(&[Run::of("run", &record)], false).unwrap();
+    let bmf: Value = serde_json::from_str(&text).unwrap();
     let (series, metrics) = bmf.as_object().unwrap().iter().next().unwrap();
-    assert_eq!(series, "lfmark lfm2-1.2b bf16 gpu");
+    assert_eq!(series, "lfmark lfm2-1.2b bf16 gpu (virtual machine)");
     let step = metrics["step_time_ns"].as_object().unwrap();
     assert_eq!(step.keys().collect::<Vec<_>>(), ["value"]);
+}
+
+/// The committed run on another machine, as it is called there.
+fn on(name: &str, change: impl Fn(&mut Start)) -> Run {
+    let mut record = store::parse(RECORD).unwrap();
+    record.start.machine.virtual_machine = Some(false);
+    change(&mut record.start);
+    Run::of(name, &record)
+}
+
+fn mac(model_id: &str) -> impl Fn(&mut Start) {
+    move |start| {
+        let machine = &mut start.machine;
+        machine.chip = Some("Apple M4 Max".into());
+        machine.model_id = Some(model_id.into());
+        machine.gpu_cores = Some(40);
+        machine.memory_bytes = Some(64 << 30);
+    }
+}
+
+fn series(runs: &[Run], names_machine: bool) -> Vec<String> {
+    let text = export::bmf(runs, names_machine).unwrap();
+    let bmf: Value = serde_json::from_str(&text).unwrap();
+    bmf.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn each_machine_has_series_of_its_own() {
+    let (one, two) = (on("one", mac("Mac16,5")), on("two", mac("Mac16,9")));
+    let plain = "lfmark lfm2-1.2b bf16 gpu".to_owned();
+    let first = format!("{plain} on Apple M4 Max, Mac16,5, 40 GPU cores, 64 GiB");
+    let second = format!("{plain} on Apple M4 Max, Mac16,9, 40 GPU cores, 64 GiB");
+    let alone = [one.clone(), one.clone()];
+    assert_eq!(series(&alone, false), [plain.as_str()]);
+    let several = [one.clone(), two, one.clone()];
+    assert_eq!(series(&several, false), [first.as_str(), &second]);
+    let text = export::github_action(&several, false).unwrap();
+    assert!(text.contains("mean of 2 runs") && !text.contains("of 3 runs"));
+    // The name that a machine has beside others it can have without them.
+    assert_eq!(series(&alone, true), [first]);
+    // What other guests may have slowed down is no figure of the machine, and no other name's.
+    let guest = on("guest", |start| start.machine.virtual_machine = Some(true));
+    let bare = on("bare", |_| {});
+    let expected = [plain.clone(), format!("{plain} (virtual machine)")];
+    assert_eq!(series(&[bare, guest], false), expected);
+}
+
+#[test]
+fn runs_of_different_work_have_no_mean() {
+    let refused = |runs: &[Run], needles: [&str; 3]| {
+        let text = export::github_action(runs, false).unwrap_err().to_string();
+        assert_eq!(
+            export::bmf(runs, true).unwrap_err().to_string().is_empty(),
+            false
+        );
+        for needle in needles {
+            assert!(text.contains(needle), "{needle}: {text}");
+        }
+    };
+    let of = |name, length| on(name, move |start| start.config.max_seq_length = length);
+    let mut runs = [of("a", 512), of("b", 2048)];
+    refused(
+        &runs,
+        [
+            "lfmark lfm2-1.2b bf16 gpu",
+            "max_seq_length (512 in a, 2048 in b)",
+            "by themselves",
+        ],
+    );
+    // Only what has a mean has to be alike.
+    runs[1].complete = false;
+    assert_eq!(series(&runs, false).len(), 1);
+    // Machines that no name tells apart.
+    let limited = |name, watts: u64| {
+        on(name, move |start| {
+            start.machine.gpu_power_limit_uw = Some(watts * 1_000_000);
+        })
+    };
+    refused(
+        &[limited("a", 500), limited("b", 700)],
+        [
+            "on NVIDIA H200, 126 GiB",
+            "gpu_power_limit_uw",
+            "700000000 in b",
+        ],
+    );
+    // Other programs at the work of an arm.
+    let by = |name, program: &str| {
+        let mut record = member(&store::parse(RECORD).unwrap(), 1);
+        let engine = json!({"name": program, "version": "1", "memory_source": "none",
+            "batches_sha256": "0"});
+        record.start.engine = serde_json::from_value(engine).unwrap();
+        Run::of(name, &record)
+    };
+    refused(
+        &[by("a", "x"), by("b", "y")],
+        ["=arm", "program (x in a, y in b)", "by themselves"],
+    );
 }
 
 #[test]
@@ -86,13 +185,14 @@ fn a_table_has_every_run_and_no_formula() {
     let text = export::csv(&runs()).unwrap();
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-    assert_eq!(reader.headers().unwrap().len(), 7);
+    assert_eq!(reader.headers().unwrap().len(), 9);
     let step: Vec<&csv::StringRecord> = rows.iter().filter(|row| &row[4] == "step_time").collect();
     assert_eq!(step.len(), 3);
     assert_eq!(
         (&step[2][0], &step[2][1], &step[2][3]),
         ("run-3", "'=arm, \"one\"", "false")
     );
+    assert_eq!((&step[2][7], &step[2][8]), ("NVIDIA H200, 126 GiB", "true"));
     assert!(step[0][6].parse::<f64>().unwrap() < step[1][6].parse::<f64>().unwrap());
 }
 

@@ -40,7 +40,7 @@ pub struct Runs {
 }
 
 /// Fields with their paths, in order.
-pub(crate) type Fields = Vec<(String, String)>;
+pub type Fields = Vec<(String, String)>;
 
 /// What has to be equal of runs for their numbers to be compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -455,7 +455,7 @@ fn commit(start: &Start) -> Result<Rc<str>, &'static str> {
 }
 
 /// What is the same of a machine, and of the device that is used, from run to run.
-fn machine_fields(start: &Start) -> Fields {
+pub fn machine_fields(start: &Start) -> Fields {
     let mut fields = flat(&start.machine.stable());
     for (name, value) in [
         ("device", Some(&start.config.device)),
@@ -870,8 +870,8 @@ pub(crate) fn differences(runs: &[&Run]) -> Vec<Difference> {
     differing(&keys.collect::<Vec<_>>())
 }
 
-/// The same of any fields.
-pub(crate) fn differing(all: &[(&str, &Fields)]) -> Vec<Difference> {
+/// The same of any fields, each with the name of its run.
+pub fn differing(all: &[(&str, &Fields)]) -> Vec<Difference> {
     let Some(((first, reference), others)) = all.split_first() else {
         return Vec::new();
     };

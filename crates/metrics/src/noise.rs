@@ -252,7 +252,7 @@ pub(crate) fn differing<T: Serialize>(first: &T, second: &T) -> Vec<String> {
 }
 
 /// The fields of a value with their paths, in its order. Lists are one field.
-pub(crate) fn flat<T: Serialize>(value: &T) -> Vec<(String, String)> {
+pub fn flat<T: Serialize>(value: &T) -> Vec<(String, String)> {
     fn walk(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
         match value {
             Value::Object(object) => {

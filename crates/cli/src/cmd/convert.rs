@@ -1,6 +1,9 @@
 //! `lfmark convert`: the figures of runs in formats of other programs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use exchange::export::{self, Run};
@@ -45,12 +48,23 @@ fn convert(
     write: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut runs = Vec::new();
-    for path in folders(&args.runs)? {
+    let folders = folders(&args.runs)?;
+    let mut counts = HashMap::<_, u32>::new();
+    for path in &folders {
+        *counts.entry(name(path)).or_default() += 1;
+    }
+    for path in folders {
         let record = store::read(&path)?;
         for notice in &record.notices {
             output::message(output.quiet, &format!("note: {}: {notice}", path.display()));
         }
-        let run = Run::of(&name(&path, &record.start.run_id), &record);
+        let name = match name(&path) {
+            None => record.start.run_id.clone(),
+            // Of several folders of one name each goes by its path.
+            Some(name) if counts[&Some(name.clone())] > 1 => path.display().to_string(),
+            Some(name) => name,
+        };
+        let run = Run::of(&name, &record);
         if !run.complete {
             let what = match args.to {
                 Exchange::Csv | Exchange::Jsonl => "did not complete",
@@ -65,8 +79,10 @@ fn convert(
         runs.push(run);
     }
     let text = match args.to {
-        Exchange::GithubAction => export::github_action(complete(&runs)?),
-        Exchange::Bmf => export::bmf(complete(&runs)?),
+        Exchange::GithubAction => export::github_action(complete(&runs)?, args.name_machine)
+            .map_err(|unlike| Failure::Usage(unlike.to_string()))?,
+        Exchange::Bmf => export::bmf(complete(&runs)?, args.name_machine)
+            .map_err(|unlike| Failure::Usage(unlike.to_string()))?,
         Exchange::Csv => export::csv(&runs).context("cannot write CSV")?,
         Exchange::Jsonl => return Ok(()),
     };
@@ -95,15 +111,12 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(folders)
 }
 
-/// Name of the run's folder; that of the record where the path ends in none.
-fn name(path: &Path, recorded: &str) -> String {
+/// Name of the run's folder; `None` where the path ends in none.
+fn name(path: &Path) -> Option<String> {
     let folder = match path.is_dir() {
         true => Some(path),
         false => path.parent(),
     };
-    let name = folder.and_then(Path::file_name);
-    name.map_or_else(
-        || recorded.to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    let name = folder.and_then(Path::file_name)?;
+    Some(name.to_string_lossy().into_owned())
 }

@@ -83,7 +83,7 @@ fn a_run_is_converted_for_other_programs() {
     let text = folder.ok("convert run --to bmf").stdout;
     let bmf: Value = serde_json::from_str(&text).unwrap();
     assert!(
-        bmf["lfmark lfm2-1.2b bf16 gpu"]["step_time_ns"]["value"].is_f64(),
+        bmf["lfmark lfm2-1.2b bf16 gpu (virtual machine)"]["step_time_ns"]["value"].is_f64(),
         "{text}"
     );
     // Two runs of the same work are one series.
@@ -91,6 +91,22 @@ fn a_run_is_converted_for_other_programs() {
         .ok("convert run run/record.jsonl --to github-action")
         .stdout;
     assert!(text.contains("geometric mean of 2 runs"), "{text}");
+    let text = folder.ok("convert run --to bmf --name-machine").stdout;
+    let named = "lfmark lfm2-1.2b bf16 gpu on NVIDIA H200, 126 GiB (virtual machine)";
+    assert!(text.contains(named), "{text}");
+    // Of different work they are no series.
+    fs::create_dir_all(folder.path("other/run")).unwrap();
+    let record = folder.read("run/record.jsonl");
+    let longer = record.replace("\"max_seq_length\":", "\"max_seq_length\":1");
+    folder.write("other/run/record.jsonl", longer);
+    folder.check_error(
+        "convert run other/run --to github-action",
+        2,
+        &["max_seq_length (", "by themselves"],
+    );
+    // Each row tells its run from one of the same name.
+    let rows = folder.ok("convert run other/run --to csv").stdout;
+    assert!(rows.contains("\nother/run,lfmark"), "{rows}");
     folder.ok("convert run --to jsonl -o samples.jsonl");
     let lines = folder.read("samples.jsonl").lines().count();
     assert_eq!(
