@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::output;
+
 /// Shown by `lfmark --help`. Codes 3 to 6 belong to commands that pass judgement on a change:
 /// `regress` and `gate`, and `versus` and `compare` of what is not the same work. `run --repeats` and `noise` end with 0 when
 /// everything was measured, and a noise floor that cannot be used is a usage error.
@@ -65,6 +67,6 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
         ),
     };
     // Where even stderr is gone, the code still tells.
-    let _ = writeln!(io::stderr(), "error: {}", report::visible(&text, true));
+    let _ = writeln!(io::stderr(), "error: {}", output::shown(&text));
     ExitCode::from(code)
 }

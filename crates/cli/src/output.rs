@@ -13,7 +13,13 @@ use crate::{
     png,
 };
 
-/// Prints a line on stdout. A reader that has gone away is no error.
+/// Text for a terminal: names of files and what is in them may be anything, and do nothing to it.
+pub(crate) fn shown(text: &str) -> String {
+    report::visible(text, true)
+}
+
+/// Prints a line on stdout; text that holds names is [`shown`] before, JSON and converted figures are
+/// printed as they are. A reader that has gone away is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow::Error::from(error)
@@ -24,10 +30,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints a message on stderr, unless it is to be quiet. A message that nobody can read is no
-/// reason to stop. Names of files and what is in them may be anything, and do nothing to a terminal.
+/// reason to stop.
 pub(crate) fn message(quiet: bool, text: &str) {
     if !quiet {
-        let _ = writeln!(io::stderr(), "{}", report::visible(text, true));
+        let _ = writeln!(io::stderr(), "{}", shown(text));
     }
 }
 
@@ -207,5 +213,5 @@ pub(crate) fn run_text(summary: &Summary, presentation: &Presentation, dir: &Pat
     for name in [report::REPORT].into_iter().chain(html) {
         lines.push(format!("report      {}", dir.join(name).display()));
     }
-    lines.join("\n")
+    shown(&lines.join("\n"))
 }

@@ -111,7 +111,9 @@ pub enum ImportError {
 /// For a text of no program that is known, one without figures, and one with too many.
 pub fn import(name: &str, text: &str) -> Result<Imported, ImportError> {
     let text = plain(text);
-    let (source, mut page) = if let Some(values) = json(&text) {
+    let json = json(&text);
+    let cut = json.as_ref().is_some_and(|(_, cut)| *cut);
+    let (source, mut page) = if let Some((values, _)) = json {
         if llama_bench::is_row(&values[0]) {
             (Source::LlamaBench, llama_bench::of_json(&values)?)
         } else if training::is_report(&values[0]) {
@@ -138,6 +140,9 @@ pub fn import(name: &str, text: &str) -> Result<Imported, ImportError> {
     } else {
         return Err(ImportError::Unknown);
     };
+    if cut {
+        page.note("A line is no JSON, as where the file was cut off: it and what follows it are left out.");
+    }
     let notes: Vec<String> = page.notes.iter().map(|&note| note.to_owned()).collect();
     page.append_notes();
     let claims = Claims {
@@ -185,9 +190,9 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split(['\n', '\r']).map(str::trim)
 }
 
-/// The objects of a text that is one object, a list of them, or one of them a line; `None` for
-/// another text.
-fn json(text: &str) -> Option<Vec<Value>> {
+/// The objects of a text that is one object, a list of them, or one of them a line, and whether
+/// there are lines that are left out; `None` for another text.
+fn json(text: &str) -> Option<(Vec<Value>, bool)> {
     let text = text.trim();
     if !text.starts_with(['{', '[']) {
         return None;
@@ -199,19 +204,20 @@ fn json(text: &str) -> Option<Vec<Value>> {
             text.replace(&format!("\": {word}"), "\": null")
         });
     let text = text.as_str();
-    let values = match serde_json::from_str(text) {
-        Ok(Value::Array(values)) => values,
-        Ok(value) => vec![value],
+    let (values, cut) = match serde_json::from_str(text) {
+        Ok(Value::Array(values)) => (values, false),
+        Ok(value) => (vec![value], false),
         Err(_) => {
             let lines = text.lines().filter(|line| !line.trim().is_empty());
+            let values = lines.clone().map(|line| serde_json::from_str(line).ok());
             // A last line that is cut off is left out, as in a record.
-            lines
-                .map_while(|line| serde_json::from_str(line).ok())
-                .collect()
+            let values: Vec<Value> = values.map_while(|value| value).collect();
+            let cut = values.len() < lines.count();
+            (values, cut)
         }
     };
     let objects = !values.is_empty() && values.iter().all(Value::is_object);
-    objects.then_some(values)
+    objects.then_some((values, cut))
 }
 
 /// A foreign name: one line of bounded length, without a path before it.

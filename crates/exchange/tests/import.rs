@@ -101,6 +101,43 @@ fn a_log_of_an_earlier_mlx_lm_keeps_every_figure() {
 }
 
 #[test]
+fn a_line_that_cannot_be_read_is_told_and_stretches_no_window() {
+    const UNREAD: &str = "A line of an iteration could not be read";
+    let log = fixture!("mlx-lm-0.26-lora-a100.txt");
+    let whole = import("a", &format!("{log}Iter 50: Saved adapter weights to a.")).unwrap();
+    assert!(whole.notes.iter().all(|it| !it.contains(UNREAD)));
+    let ranges = |text: &str, expected: &[&str]| {
+        let expected = [(Q::IterationRange, expected)];
+        check(text, Source::MlxLmTraining, &expected, &[UNREAD]);
+    };
+    // What follows the line has no window whose beginning is known.
+    let long = log.replace("Iter 20:", "Iter 12345678901234567890123:");
+    ranges(&long, &["1-10", "31-40", "41-50"]);
+    ranges(
+        &log.replace("Iter 10: Train", "Iter 10 Train"),
+        &["21-30", "31-40", "41-50"],
+    );
+    // Cut off, in the words and within a figure.
+    let (before, _) = log.split_once(": Train loss 1.781").unwrap();
+    ranges(before, &["1-10", "11-20"]);
+    let (before, _) = log.split_once("234, Tokens/sec 7514").unwrap();
+    ranges(before, &["1-10", "11-20"]);
+    let table = fixture!("mlx-lm-0.32-lora.txt");
+    let long = table.replace(
+        "244m  20\u{1b}[0m    \u{1b}[1;32m",
+        "244m 12345678901234567890123 ",
+    );
+    ranges(&long, &["1-10", "31-40", "41-45"]);
+    let (before, _) = table.split_once("\u{1b}[1m  362").unwrap();
+    ranges(before, &["1-10", "11-20"]);
+    let objects = fixture!("callback-constructed.jsonl");
+    let long = objects.replace(": 10, \"train", ": 12345678901234567890123, \"train");
+    ranges(&long, &[]);
+    let (before, _) = objects.trim_end().rsplit_once(',').unwrap();
+    check(before, Source::MlxLmTraining, &[], &["A line is no JSON"]);
+}
+
+#[test]
 fn a_log_of_mlx_lm_0_32_lacks_what_it_no_longer_prints() {
     check(
         fixture!("mlx-lm-0.32-lora.txt"),

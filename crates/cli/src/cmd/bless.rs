@@ -105,11 +105,11 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
     write(dir, &baseline)?;
     output::print(&match output.json {
         true => serde_json::to_string(&baseline)?,
-        false => format!(
+        false => output::shown(&format!(
             "{} runs are the baseline in {}",
             folders.len(),
             dir.display()
-        ),
+        )),
     })
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn run(
     let report = dir.join(report::REPORT).display().to_string();
     output::print(&match output.json {
         true => json!({ "report": report, "comparison": summary }).to_string(),
-        false => format!("{}\nreport  {report}", to_text(&summary)),
+        false => output::shown(&format!("{}\nreport  {report}", to_text(&summary))),
     })
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
     let path = path.display().to_string();
     output::print(&match output.json {
         true => json!({ "converted": path }).to_string(),
-        false => format!("converted   {path}"),
+        false => output::shown(&format!("converted   {path}")),
     })
 }
 

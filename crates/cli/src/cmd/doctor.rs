@@ -92,7 +92,7 @@ pub(crate) fn run(
         true => "  nothing that lfmark looks for".to_owned(),
         false => format!("  {}", unread.join(", ")),
     });
-    output::print(&lines.join("\n"))
+    output::print(&output::shown(&lines.join("\n")))
 }
 
 fn headroom_of(dir: &std::path::Path) -> anyhow::Result<Headroom> {

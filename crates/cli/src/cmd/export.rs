@@ -67,7 +67,7 @@ pub(crate) fn run(args: ExportArgs, output: Output) -> Result<(), Failure> {
     write(options, dir, output.quiet)?;
     output::print(&match output.json {
         true => json!({ "export": dir.display().to_string() }).to_string(),
-        false => format!("settings    {}", dir.join(SETTINGS).display()),
+        false => output::shown(&format!("settings    {}", dir.join(SETTINGS).display())),
     })
 }
 

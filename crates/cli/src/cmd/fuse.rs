@@ -42,6 +42,6 @@ pub(crate) fn run(args: &FuseArgs, output: Output) -> Result<(), Failure> {
     let dir = fs::canonicalize(dir).with_context(|| format!("cannot open {}", dir.display()))?;
     output::print(&match output.json {
         true => json!({ "model": dir.display().to_string() }).to_string(),
-        false => format!("model       {}", args.output.display()),
+        false => output::shown(&format!("model       {}", args.output.display())),
     })
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
     }
     output::print(&match output.json {
         true => serde_json::to_string(&judgement)?,
-        false => to_text(&judgement),
+        false => output::shown(&to_text(&judgement)),
     })?;
     if let Some(fresh) = &judgement.fresh {
         let error_rate = rules.comparison.error_rate;

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &HistoryArgs, output: Output) -> Result<(), Failure> {
     let page = args.output.join(HISTORY_PAGE).display().to_string();
     output::print(&match output.json {
         true => json!({ "page": page, "history": summary }).to_string(),
-        false => to_text(&summary, &page),
+        false => output::shown(&to_text(&summary, &page)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `lfmark import`: what other programs printed, as documents of claims.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -20,12 +21,33 @@ use crate::{
 const SUFFIX: &str = ".claims.json";
 
 pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
+    let mut places = HashMap::new();
+    for file in &args.files {
+        let place = place(&args.output, file);
+        if let Some(other) = places.insert(place.clone(), file) {
+            return Err(Failure::Usage(format!(
+                "{} and {} would both become {}; import one at a time, each with an --output of its \
+                 own",
+                other.display(),
+                file.display(),
+                place.display()
+            )));
+        }
+    }
     // All are read before the first is written.
     let mut documents = Vec::new();
     for file in &args.files {
-        let text = read(file)?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let imported = import::import(&name, &text).with_context(|| file.display().to_string())?;
+        let imported = read(file).and_then(|text| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            import::import(&name, &text).with_context(|| file.display().to_string())
+        });
+        let imported = imported.map_err(|error| match args.files.len() {
+            1 => error,
+            _ => anyhow!(
+                "{error:#}; nothing is written, of the other files neither: leave this one out, or \
+                 mend it"
+            ),
+        })?;
         for note in &imported.notes {
             output::message(output.quiet, &format!("note: {}: {note}", file.display()));
         }
@@ -33,6 +55,9 @@ pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
     }
     fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot create {}", args.output.display()))?;
+    for (path, _) in &documents {
+        free(path)?;
+    }
     for (path, imported) in &documents {
         create(path, |file| Ok(file.write_all(imported.text().as_bytes())?))?;
     }
@@ -56,7 +81,7 @@ pub(crate) fn run(args: &ImportArgs, output: Output) -> Result<(), Failure> {
             path.display()
         )
     });
-    output::print(&lines.collect::<Vec<_>>().join("\n"))
+    output::print(&output::shown(&lines.collect::<Vec<_>>().join("\n")))
 }
 
 /// A regular file of bounded size. What is no UTF-8 in it is replaced: no figure is among that.
@@ -99,20 +124,27 @@ fn place(folder: &Path, file: &Path) -> PathBuf {
     folder.join(stem + SUFFIX)
 }
 
+/// An error where something has this name already.
+fn free(path: &Path) -> anyhow::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(exists(path)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn exists(path: &Path) -> anyhow::Error {
+    anyhow!(
+        "{} exists already and is not overwritten; choose another --output or move it away",
+        path.display()
+    )
+}
+
 /// Writes a file that must not exist, whole or not at all.
 pub(crate) fn create(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let exists = || {
-        anyhow!(
-            "{} exists already and is not overwritten; choose another --output or move it away",
-            path.display()
-        )
-    };
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(exists().into());
-    }
+    free(path)?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -127,7 +159,7 @@ pub(crate) fn create(
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(problem) if problem.error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(exists().into())
+            Err(exists(path).into())
         }
         Err(problem) => Err(anyhow::Error::from(problem.error).context(cannot()).into()),
     }

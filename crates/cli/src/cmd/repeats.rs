@@ -122,7 +122,7 @@ impl Measured {
     pub(crate) fn print(&self, output: Output) -> Result<(), Failure> {
         output::print(&match output.json {
             true => self.json().to_string(),
-            false => to_text(&self.summary, self.noise.as_ref(), &self.dir),
+            false => output::shown(&to_text(&self.summary, self.noise.as_ref(), &self.dir)),
         })
     }
 
@@ -186,7 +186,7 @@ pub(crate) fn report(
     let (summary, noise) = written(dir, to, rules, presentation, output)?;
     output::print(&match output.json {
         true => to_json(&summary, noise.as_ref(), to).to_string(),
-        false => to_text(&summary, noise.as_ref(), to),
+        false => output::shown(&to_text(&summary, noise.as_ref(), to)),
     })
 }
 

@@ -167,7 +167,11 @@ fn table(simulations: u32, dir: Option<&Path>, output: Output) -> Result<(), Fai
     let path = dir.map(|dir| dir.join(report::REPORT));
     output::print(&match (output.json, path) {
         (true, _) => serde_json::to_string(&table)?,
-        (false, Some(path)) => format!("seed    {}\nreport  {}", power::SEED, path.display()),
+        (false, Some(path)) => output::shown(&format!(
+            "seed    {}\nreport  {}",
+            power::SEED,
+            path.display()
+        )),
         (false, None) => rendered.get(report::REPORT).unwrap_or_default().to_owned(),
     })?;
     let failing: Vec<_> = (1..)

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &ShareArgs, output: Output) -> Result<(), Failure> {
                 .display(),
                 place.display()
             ));
-            lines.join("\n")
+            output::shown(&lines.join("\n"))
         }
     })
 }

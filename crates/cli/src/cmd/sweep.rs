@@ -155,7 +155,7 @@ pub(crate) fn report(
     }
     output::print(&match output.json {
         true => to_json(&summary, to).to_string(),
-        false => to_text(&summary, to),
+        false => output::shown(&to_text(&summary, to)),
     })
 }
 

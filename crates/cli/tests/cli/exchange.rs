@@ -68,6 +68,68 @@ fn what_is_no_output_of_a_program_is_refused() {
     folder.check_error("import huge", 1, &["huge: it has more than 4194304 bytes"]);
 }
 
+#[test]
+fn of_several_files_all_are_imported_or_none() {
+    let folder = Folder::with("bytes", "nothing");
+    for dir in ["a", "b"] {
+        fs::create_dir(folder.path(dir)).unwrap();
+        folder.write(&format!("{dir}/lb.md"), TABLE);
+    }
+    folder.write("lora.log", LOG);
+    folder.check_error(
+        "import a/lb.md b/lb.md -o out",
+        2,
+        &[
+            "a/lb.md and b/lb.md would both become out/lb.md.claims.json",
+            "--output",
+        ],
+    );
+    folder.check_error(
+        "import lora.log bytes -o out",
+        1,
+        &["bytes: nothing here is of a program", "nothing is written"],
+    );
+    assert!(!folder.exists("out"));
+    folder.ok("import b/lb.md -o out");
+    folder.check_error("import lora.log a/lb.md -o out", 1, &["exists already"]);
+    assert!(!folder.exists("out/lora.log.claims.json"));
+}
+
+#[test]
+fn a_name_does_nothing_to_a_terminal() {
+    let folder = with_run();
+    let name = "a\u{1b}[31mb";
+    folder.write(name, LOG);
+    for dir in ["base", "new"] {
+        let dir = format!("criterion/{name}/{dir}");
+        fs::create_dir_all(folder.path(&dir)).unwrap();
+        folder.write(&format!("{dir}/estimates.json"), ESTIMATES);
+    }
+    let check = |arguments: &[&str]| {
+        let mut command = folder.command(arguments[0]);
+        let finished: Finished = command.args(&arguments[1..]).output().unwrap().into();
+        let shown = &finished.stdout;
+        assert!(
+            shown.contains("\\u{1b}[31mb") && !shown.contains('\u{1b}'),
+            "{arguments:?}: {finished:?}"
+        );
+    };
+    check(&["import", name]);
+    check(&["share", "run", "-o", "share-\u{1b}[31mb"]);
+    check(&[
+        "bless",
+        "run",
+        "--baseline",
+        "bless-\u{1b}[31mb",
+        "--reason",
+        "because",
+    ]);
+    check(&["history", "run", "-o", "history-\u{1b}[31mb"]);
+    check(&["convert", "run", "--to", "csv", "-o", "csv-\u{1b}[31mb"]);
+    check(&["report", "run", "-o", "report-\u{1b}[31mb"]);
+    check(&["gate", "--criterion", "criterion"]);
+}
+
 /// A folder with a committed run as `run`.
 fn with_run() -> Folder {
     let folder = Folder::new();

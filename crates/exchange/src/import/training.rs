@@ -4,6 +4,8 @@
 use metrics::claims::{Quantity as Q, Scope, Unit};
 use serde_json::Value;
 
+use std::mem;
+
 use super::{Cell, ImportError, Page, bounded, lines, other};
 
 const PROGRAM: &str = "mlx_lm.lora";
@@ -18,6 +20,21 @@ struct Report {
     token_rate: Option<String>,
     trained_tokens: Option<String>,
     peak: Option<String>,
+    /// Whether a line before it could not be read, so that it is not known where its window begins.
+    after_gap: bool,
+}
+
+impl Report {
+    fn fields(&self) -> usize {
+        let fields = [
+            &self.learning_rate,
+            &self.iteration_rate,
+            &self.token_rate,
+            &self.trained_tokens,
+            &self.peak,
+        ];
+        fields.into_iter().flatten().count()
+    }
 }
 
 /// What was reported of a validation.
@@ -32,6 +49,9 @@ struct Validation {
 struct Log {
     /// Whether the beginning of the training is there, so that the first report begins at 1.
     begins: bool,
+    /// Whether a line of an iteration could not be read, and one since the last report.
+    unread: bool,
+    gap: bool,
     settings: Vec<(&'static str, Cell)>,
     reports: Vec<Report>,
     validations: Vec<Validation>,
@@ -43,6 +63,9 @@ pub(super) fn of_log(text: &str) -> Result<Option<Page>, ImportError> {
     let mut known = false;
     for line in lines(text) {
         known |= log.line(line).is_some();
+    }
+    if !text.ends_with(['\n', '\r']) {
+        log.cut();
     }
     match known {
         true => log.page().map(Some),
@@ -67,9 +90,14 @@ pub(super) fn of_reports(values: &[Value]) -> Result<Page, ImportError> {
             _ => None,
         };
         let iteration = value.get("iteration").and_then(Value::as_u64);
-        let Some(iteration) = iteration else { continue };
+        let Some(iteration) = iteration else {
+            if value.get("train_loss").is_some() || value.get("val_loss").is_some() {
+                log.lose();
+            }
+            continue;
+        };
         if value.get("train_loss").is_some() {
-            log.reports.push(Report {
+            log.report(Report {
                 iteration,
                 loss: printed("train_loss"),
                 learning_rate: printed("learning_rate"),
@@ -77,6 +105,7 @@ pub(super) fn of_reports(values: &[Value]) -> Result<Page, ImportError> {
                 token_rate: printed("tokens_per_second"),
                 trained_tokens: printed("trained_tokens"),
                 peak: printed("peak_memory"),
+                after_gap: false,
             });
         } else if let Some(loss) = printed("val_loss") {
             log.validations.push(Validation {
@@ -91,10 +120,40 @@ pub(super) fn of_reports(values: &[Value]) -> Result<Page, ImportError> {
 }
 
 impl Log {
+    fn report(&mut self, report: Report) {
+        let after_gap = mem::take(&mut self.gap);
+        self.reports.push(Report {
+            after_gap,
+            ..report
+        });
+    }
+
+    /// A line of an iteration could not be read.
+    fn lose(&mut self) {
+        self.unread = true;
+        self.gap = true;
+    }
+
+    /// The last line has no end: a report that has less than the one before it was cut off, and its
+    /// last figure may have been too.
+    fn cut(&mut self) {
+        if let [.., before, last] = &self.reports[..]
+            && last.fields() < before.fields()
+        {
+            self.reports.pop();
+            self.lose();
+        }
+    }
+
     /// Takes a line; `None` where it is none of a log's.
     fn line(&mut self, line: &str) -> Option<()> {
         if let Some(rest) = line.strip_prefix("Iter ") {
-            return self.iteration(rest);
+            let read = self.iteration(rest);
+            let saved = rest.contains(": Saved ");
+            if read.is_none() && !saved && rest.starts_with(|c: char| c.is_ascii_digit()) {
+                self.lose();
+            }
+            return read;
         }
         if let Some((_, count)) = line.split_once("Starting training..., iters: ") {
             self.begins = true;
@@ -121,14 +180,22 @@ impl Log {
         match words[..] {
             ["iter", "train_loss", "tok/s", "tokens"] => self.begins = true,
             [iteration, loss, "▼" | "▲", rate, tokens] => {
-                let tokens = tokens.strip_suffix('k')?;
-                self.reports.push(Report {
-                    iteration: iteration.parse().ok()?,
+                let (Ok(iteration), Some(tokens)) = (iteration.parse(), tokens.strip_suffix('k'))
+                else {
+                    self.lose();
+                    return None;
+                };
+                self.report(Report {
+                    iteration,
                     loss: Some(loss.to_owned()),
                     token_rate: Some(rate.to_owned()),
                     trained_tokens: Some(format!("{tokens}K")),
                     ..Report::default()
                 });
+            }
+            [_, _, "▼" | "▲", ..] => {
+                self.lose();
+                return None;
             }
             [iteration, "val", loss, seconds] => self.validations.push(Validation {
                 when: format!("at iteration {}", iteration.parse::<u64>().ok()?),
@@ -174,7 +241,7 @@ impl Log {
                 report.peak = value.strip_suffix(" GB").map(str::to_owned);
             }
         }
-        self.reports.push(report);
+        self.report(report);
         Some(())
     }
 
@@ -241,6 +308,12 @@ impl Log {
         bounded(&self.reports)?;
         bounded(&self.validations)?;
         let mut page = Page::default();
+        if self.unread {
+            page.note(
+                "A line of an iteration could not be read, as where the log was cut off, and is left \
+                 out.",
+            );
+        }
         let settings = self.settings.into_iter();
         let settings = settings.map(|(name, cell)| vec![Cell::name(name), cell]);
         page.table("Settings", &["Setting", "Value"], settings.collect());
@@ -270,7 +343,7 @@ fn reports(page: &mut Page, reports: &[Report], begins: bool) -> Result<(), Impo
     }
     // Reports come every so many iterations, and once more at the end.
     let interval = match reports {
-        [first, second, ..] => Some(second.iteration - first.iteration),
+        [first, second, ..] if !second.after_gap => Some(second.iteration - first.iteration),
         _ => None,
     };
     let mut rows = Vec::new();
@@ -282,6 +355,9 @@ fn reports(page: &mut Page, reports: &[Report], begins: bool) -> Result<(), Impo
     let has = |field: fn(&Report) -> bool| reports.iter().any(field);
     let mut shortened = false;
     for (index, report) in reports.iter().enumerate() {
+        if report.after_gap {
+            before = None;
+        }
         let range = before.map(|before| format!("{}-{}", before + 1, report.iteration));
         let window = match &range {
             Some(range) => Some(Scope::Window(range.clone())),
