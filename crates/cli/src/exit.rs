@@ -1,7 +1,7 @@
 //! Every exit code of the program.
 
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     process::ExitCode,
 };
 
@@ -55,7 +55,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     let (code, text) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Error(error)) => (1, format!("{error:#}")),
+        Err(Failure::Error(error)) => (1, with_next_step(causes(&error))),
         Err(Failure::Incomplete(reason)) => (1, reason),
         Err(Failure::Regressed(finding)) => (3, finding),
         Err(Failure::Inconclusive(finding)) => (4, finding),
@@ -63,10 +63,65 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
         Err(Failure::NotComparable(reason)) => (6, reason),
         Err(Failure::Usage(problem)) => (
             2,
-            format!("{problem}\n\nFor more information, try '--help'."),
+            format!(
+                "{}\n\nFor more information, try '--help'.",
+                with_next_step(problem)
+            ),
         ),
     };
     // Where even stderr is gone, the code still tells.
     let _ = writeln!(io::stderr(), "error: {}", output::shown(&text));
     ExitCode::from(code)
+}
+
+/// An error with its causes, but for those that the one before them tells too.
+fn causes(error: &anyhow::Error) -> String {
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.dedup_by(|cause, before| before.contains(cause.as_str()));
+    causes.join(": ")
+}
+
+/// What to do, behind a message that ends in what the system said of a file.
+fn with_next_step(text: String) -> String {
+    let code = text
+        .strip_suffix(')')
+        .and_then(|it| it.rsplit_once("(os error "));
+    let code = code.and_then(|(_, code)| code.parse().ok());
+    let next = match code.map(|code| io::Error::from_raw_os_error(code).kind()) {
+        _ if text.starts_with("cannot start") => None,
+        Some(ErrorKind::NotFound) => Some("check that the path is right"),
+        Some(ErrorKind::PermissionDenied) => Some("check who may read and write there"),
+        Some(ErrorKind::ReadOnlyFilesystem) => Some("choose a place that can be written to"),
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some("free some space"),
+        Some(ErrorKind::AlreadyExists | ErrorKind::IsADirectory | ErrorKind::NotADirectory) => {
+            Some("look at what is there, or choose another path")
+        }
+        _ => None,
+    };
+    match next {
+        Some(next) => format!("{text}; {next}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_said_stands_once_with_what_to_do() {
+        let cause = "No such file or directory (os error 2)";
+        let error = io::Error::from_raw_os_error(2);
+        let error = anyhow::Error::from(error).context(format!("operation on nope: {cause}"));
+        let text = with_next_step(causes(&error.context("cannot read nope")));
+        let expected =
+            format!("cannot read nope: operation on nope: {cause}; check that the path is right");
+        assert_eq!(text, expected);
+        for text in [
+            "cannot read a: no JSON",
+            "cannot start git: gone (os error 2)",
+        ] {
+            assert_eq!(with_next_step(text.to_owned()), text);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::Write,
+    io::{self, Write},
     path::Path,
 };
 
@@ -37,13 +37,20 @@ fn open(dir: &Path) -> anyhow::Result<File> {
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .prefix(PART)
-        .tempfile_in(dir)
-        .with_context(cannot)?;
+    let file = tempfile::Builder::new().prefix(PART).tempfile_in(dir);
+    let mut file = file.map_err(unnamed).with_context(cannot)?;
     file.write_all(bytes).with_context(cannot)?;
     make_readable(file.path(), 0o644)?;
     file.persist(path).map(drop).with_context(cannot)
+}
+
+/// An error without the name of the temporary file, which nobody knows.
+pub(crate) fn unnamed(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause),
+        None => error,
+    }
 }
 
 /// Begins the names of files that are not whole yet.

@@ -153,6 +153,7 @@ pub(crate) fn create(
     let mut file = tempfile::Builder::new()
         .prefix(".lfmark-")
         .tempfile_in(folder)
+        .map_err(whole::unnamed)
         .with_context(cannot)?;
     write(&mut file)?;
     whole::make_readable(file.path(), 0o644)?;

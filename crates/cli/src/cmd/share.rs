@@ -164,6 +164,7 @@ fn part(machines: &Path) -> anyhow::Result<TempDir> {
     tempfile::Builder::new()
         .prefix(".share-")
         .tempdir_in(machines)
+        .map_err(whole::unnamed)
         .with_context(|| format!("cannot write to {}", machines.display()))
 }
 

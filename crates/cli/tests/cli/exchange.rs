@@ -60,7 +60,16 @@ fn what_is_no_output_of_a_program_is_refused() {
     let folder = Folder::with("bytes", [0xff, 0x00, 0x1b, 0x5b]);
     folder.check_error("import bytes", 1, &["bytes: nothing here is of a program"]);
     folder.check_error("import /dev/zero", 1, &["not a regular file"]);
-    folder.check_error("import missing", 1, &["cannot read missing"]);
+    folder.check_error(
+        "import missing",
+        1,
+        &["cannot read missing: No such file or directory (os error 2); check that the path is right"],
+    );
+    folder.check_error(
+        "gate --criterion missing",
+        1,
+        &["cannot read missing: ", "; check that the path is right"],
+    );
     fs::File::create(folder.path("huge"))
         .unwrap()
         .set_len(1 << 40)
@@ -118,6 +127,7 @@ fn a_name_does_nothing_to_a_terminal() {
     check(&["share", "run", "-o", "share-\u{1b}[31mb"]);
     check(&[
         "bless",
+        "--candidate",
         "run",
         "--baseline",
         "bless-\u{1b}[31mb",
@@ -179,6 +189,11 @@ fn a_run_is_converted_for_other_programs() {
         "convert run --to csv -o samples.jsonl",
         1,
         &["samples.jsonl exists already and is not overwritten"],
+    );
+    folder.check_error(
+        "convert run --to csv -o nowhere/samples.csv",
+        1,
+        &["cannot write nowhere/samples.csv: No such file or directory (os error 2); check"],
     );
     folder.check_error(
         "convert run --to csv --json",
