@@ -131,10 +131,7 @@ fn each_machine_has_series_of_its_own() {
 fn runs_of_different_work_have_no_mean() {
     let refused = |runs: &[Run], needles: [&str; 3]| {
         let text = export::github_action(runs, false).unwrap_err().to_string();
-        assert_eq!(
-            export::bmf(runs, true).unwrap_err().to_string().is_empty(),
-            false
-        );
+        assert!(export::bmf(runs, true).is_err());
         for needle in needles {
             assert!(text.contains(needle), "{needle}: {text}");
         }

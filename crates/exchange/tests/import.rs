@@ -118,6 +118,8 @@ fn a_line_that_cannot_be_read_is_told_and_stretches_no_window() {
         &["21-30", "31-40", "41-50"],
     );
     // Cut off, in the words and within a figure.
+    let (before, _) = log.split_once("r 30: Train").unwrap();
+    ranges(before, &["1-10", "11-20"]);
     let (before, _) = log.split_once(": Train loss 1.781").unwrap();
     ranges(before, &["1-10", "11-20"]);
     let (before, _) = log.split_once("234, Tokens/sec 7514").unwrap();

@@ -64,8 +64,9 @@ pub(super) fn of_log(text: &str) -> Result<Option<Page>, ImportError> {
     for line in lines(text) {
         known |= log.line(line).is_some();
     }
-    if !text.ends_with(['\n', '\r']) {
-        log.cut();
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    if !last.is_empty() {
+        log.cut(last);
     }
     match known {
         true => log.page().map(Some),
@@ -136,7 +137,10 @@ impl Log {
 
     /// The last line has no end: a report that has less than the one before it was cut off, and its
     /// last figure may have been too.
-    fn cut(&mut self) {
+    fn cut(&mut self, line: &str) {
+        if "Iter ".starts_with(line) {
+            self.lose();
+        }
         if let [.., before, last] = &self.reports[..]
             && last.fields() < before.fields()
         {
