@@ -139,6 +139,8 @@ impl Steps {
 pub(crate) struct Run {
     pub(crate) name: String,
     pub(crate) column: usize,
+    /// The same for a copy of it.
+    identity: u64,
     pub(crate) key: Rc<Fields>,
     /// What was recorded of settings that are not in the key.
     pub(crate) settings: Rc<Fields>,
@@ -270,7 +272,8 @@ impl Runs {
         for generation in &record.generations {
             generation.token_ns.hash(&mut hasher);
         }
-        if !self.seen.insert(hasher.finish()) {
+        let identity = hasher.finish();
+        if !self.seen.insert(identity) {
             self.notices
                 .push(format!("{name} is left out: it is a copy of another run"));
             return;
@@ -314,6 +317,7 @@ impl Runs {
         let run = Run {
             name: name.to_owned(),
             column: self.column(argument, machine, record),
+            identity,
             key: interned(&mut self.fields, flat(&Key::of(record))),
             settings: interned(&mut self.fields, settings(start)),
             system: interned(&mut self.fields, system(start)),
@@ -367,6 +371,19 @@ impl Runs {
     /// The names of the runs, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.runs.iter().map(|run| run.name.as_str())
+    }
+
+    /// The names, here and there, of the runs that these have in common.
+    pub fn in_both<'a>(&'a self, others: &'a Self) -> Vec<(&'a str, &'a str)> {
+        let here: HashMap<u64, &str> = self
+            .runs
+            .iter()
+            .map(|run| (run.identity, run.name.as_str()))
+            .collect();
+        let there = others.runs.iter();
+        there
+            .filter_map(|run| Some((*here.get(&run.identity)?, run.name.as_str())))
+            .collect()
     }
 
     pub(crate) fn all(&self) -> &[Run] {

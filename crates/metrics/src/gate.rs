@@ -240,6 +240,9 @@ pub fn judge(
     if let Some(run) = arms.iter().flatten().find(shared) {
         warnings.push(format!("{} ran on shared hardware", run.name));
     }
+    let [baselines, candidates] = &arms;
+    let names = ["the baseline", "the candidate"];
+    warnings.extend(compare::warnings(&[baselines, candidates], &names));
     if !compare::alike_texts(arms.iter().flatten().copied()) {
         warnings.push(compare::TEXTS_DIFFER.to_owned());
     }
@@ -383,17 +386,19 @@ fn design(arms: &mut [Vec<&Run>; 2]) -> Design {
     Design::Interleaved
 }
 
+/// Why these runs are no baseline: they are not of the same work on the same machine.
+pub fn unlike(baseline: &Runs) -> Option<String> {
+    let all = baseline.all().iter().collect();
+    different(baseline, baseline, &[all, Vec::new()])
+}
+
 /// Why the runs are not of the same work on the same machine.
 fn different(baseline: &Runs, candidate: &Runs, arms: &[Vec<&Run>; 2]) -> Option<String> {
     let all: Vec<&Run> = arms.iter().flatten().copied().collect();
-    let of_arm = |runs: &Runs, arm: &[&Run]| -> Vec<(String, Vec<(String, String)>)> {
-        let of = |run: &&Run| (run.name.clone(), runs.machine(run).clone());
-        arm.iter().map(of).collect()
-    };
-    let machines = [of_arm(baseline, &arms[0]), of_arm(candidate, &arms[1])].concat();
-    let machines: Vec<_> = machines
-        .iter()
-        .map(|(name, fields)| (name.as_str(), fields))
+    let machines: Vec<_> = [baseline, candidate]
+        .into_iter()
+        .zip(arms)
+        .flat_map(|(runs, arm)| arm.iter().map(|run| (run.name.as_str(), runs.machine(run))))
         .collect();
     let mut fields = compare::differences(&all);
     fields.extend(compare::differing(&machines));

@@ -3,10 +3,19 @@
 //! A baseline is a folder of records with a file that lists what was accepted, when and why. What
 //! was accepted before stays: the last entry counts.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
-use metrics::{measure::SystemClock, record::Schema, store};
+use metrics::{
+    compare::Runs,
+    gate,
+    measure::SystemClock,
+    record::{Schema, Status},
+    store,
+};
 use serde::{Deserialize, Serialize};
 
 use super::run as single;
@@ -48,6 +57,7 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
             "--reason is empty; say why these runs are accepted".to_owned(),
         ));
     }
+    let folders = accepted(&args.candidate, output)?;
     let dir = &args.baseline;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     // Of two at once the second adds to what the first wrote.
@@ -62,19 +72,6 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
             }
         }
     };
-    let folders = records::folders(&current(&args.candidate)?)?;
-    for folder in &folders {
-        let record = store::read(folder)?;
-        if record
-            .end
-            .is_none_or(|end| end.status != metrics::record::Status::Complete)
-        {
-            return Err(Failure::Usage(format!(
-                "{} did not complete, and cannot be part of a baseline",
-                folder.display()
-            )));
-        }
-    }
     // A folder that an interrupted one left is no entry, and stays.
     let names = (baseline.accepted.len() + 1..).map(|number| format!("{number:03}"));
     let mut names = names.skip_while(|name| dir.join(name).exists());
@@ -111,6 +108,40 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
             dir.display()
         )),
     })
+}
+
+/// The folders of the runs, of which one baseline can be made: they are complete, alike, and each is
+/// there once.
+fn accepted(arguments: &[String], output: Output) -> Result<Vec<PathBuf>, Failure> {
+    let mut runs = Runs::default();
+    let mut folders = Vec::new();
+    for folder in records::folders(&current(arguments)?)? {
+        let record = store::read(&folder)?;
+        let name = folder.display().to_string();
+        if record
+            .end
+            .as_ref()
+            .is_none_or(|end| end.status != Status::Complete)
+        {
+            return Err(Failure::Usage(format!(
+                "{name} did not complete, and cannot be part of a baseline"
+            )));
+        }
+        runs.add("candidate", &name, &record);
+        if runs.len() > folders.len() {
+            folders.push(folder);
+        }
+    }
+    for notice in runs.notices() {
+        output::message(output.quiet, &format!("note: {notice}"));
+    }
+    match gate::unlike(&runs) {
+        None => Ok(folders),
+        Some(why) => Err(Failure::NotComparable(format!(
+            "these runs are no one baseline, which no candidate could be like: {why}; accept runs of \
+             the same work on one machine, and have a baseline for each"
+        ))),
+    }
 }
 
 /// The arguments, with the runs that count in place of a baseline's folder.

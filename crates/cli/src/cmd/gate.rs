@@ -2,6 +2,7 @@
 //! code that a script can act on.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -42,9 +43,11 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
     let by_criterion = !args.criterion.is_empty();
     let judgement = match by_criterion {
         true => {
-            let runs: Result<Vec<_>, Failure> =
-                args.criterion.iter().map(|dir| benchmarks(dir)).collect();
-            gate::judge_benchmarks(&runs?, &rules.comparison)
+            let (runs, notices) = criterion(&args.criterion)?;
+            Judgement {
+                notices,
+                ..gate::judge_benchmarks(&runs, &rules.comparison)
+            }
         }
         false => of_records(args, &rules, output, clock)?,
     };
@@ -76,18 +79,27 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
     let candidates = judgement.candidate_runs as u32;
     let more_runs = |more: u32| match by_criterion {
         true => format!(
-            "one run of criterion is one process, so give --criterion with {} folders of as many \
-             runs of either, which would decide",
+            "--criterion with {} folders of as many runs of either, as one run of criterion is one \
+             process",
             candidates.saturating_add(more)
         ),
-        false => format!("{more} more runs of each would decide"),
+        false => format!("{more} more runs of each"),
     };
     decide(
         &judgement.verdict,
         &judgement.metrics,
         &judgement.reasons,
         &Advice {
-            nothing_shared: "nothing that is judged was measured by complete runs of both",
+            nothing_shared: match by_criterion {
+                true => {
+                    "no benchmark is in every folder; give --criterion with folders of the same \
+                     benchmarks"
+                }
+                false => {
+                    "nothing that is judged was measured by complete runs of both; see which were \
+                     left out and measure those again, or judge metrics that every run has"
+                }
+            },
             more: &more_runs,
             void: "measure again, and leave out the disturbed runs",
             not_comparable: "judge runs of the same work on one machine",
@@ -107,6 +119,15 @@ fn of_records(
     let baseline = records::read(&bless::current(&args.baseline)?)?;
     let candidates = bless::current(&args.candidate)?;
     let candidate = records::read(&candidates)?;
+    let both = baseline.in_both(&candidate);
+    if let Some((before, after)) = both.first() {
+        return Err(Failure::Usage(format!(
+            "{} of the candidate's {} runs are the baseline's: {after} is {before}; give --candidate \
+             runs that were measured anew, and check both paths",
+            both.len(),
+            candidate.len()
+        )));
+    }
     let settings = match args.confirm {
         // Known before anything is judged that may need them.
         true => Some(settings(args, &candidates)?),
@@ -281,7 +302,7 @@ fn in_words(again: &Again<'_>) -> String {
 /// What a message says that depends on what was judged.
 pub(crate) struct Advice<'a> {
     pub(crate) nothing_shared: &'a str,
-    /// How to come by this many more runs of each.
+    /// So many more runs of each, and how to come by them.
     pub(crate) more: &'a dyn Fn(u32) -> String,
     pub(crate) void: &'a str,
     pub(crate) not_comparable: &'a str,
@@ -318,8 +339,12 @@ pub(crate) fn decide(
             ))
             .join(", "),
             match more_runs {
+                Some(more) if metrics.iter().any(is_single) => format!(
+                    "to begin, a test needs {}: nothing is known of the spread yet",
+                    (advice.more)(*more)
+                ),
                 Some(more) => format!(
-                    "{}, were estimates and spreads to stay as they are",
+                    "{} would decide, were estimates and spreads to stay as they are",
                     (advice.more)(*more)
                 ),
                 None => "more than 1,000 further processes of each would be needed to decide; \
@@ -333,6 +358,11 @@ pub(crate) fn decide(
             advice.not_comparable
         ))),
     }
+}
+
+/// Whether an arm has one run, which shows no spread.
+fn is_single(metric: &MetricComparison) -> bool {
+    metric.baseline_runs.min(metric.candidate_runs) == 1
 }
 
 /// The metrics that are meant, with change and interval.
@@ -412,8 +442,40 @@ const BASE: &str = "base";
 const NEW: &str = "new";
 const ESTIMATES: &str = "estimates.json";
 
-/// The benchmarks below a folder that criterion wrote, in order.
-fn benchmarks(dir: &Path) -> Result<Vec<Benchmark>, Failure> {
+/// How the two come to be.
+const BEFORE_AND_AFTER: &str =
+    "run `cargo bench` before the change and `cargo bench -- --baseline base` after it";
+
+/// The runs of criterion in these folders, and what has to be said of them. A folder that shares a
+/// measurement with an earlier one is left out: the same folder by another way, or a copy.
+fn criterion(dirs: &[PathBuf]) -> Result<(Vec<Vec<Benchmark>>, Vec<String>), Failure> {
+    let mut runs = Vec::new();
+    let mut notices = Vec::new();
+    let mut measured: HashMap<String, PathBuf> = HashMap::new();
+    for dir in dirs {
+        let (benchmarks, files): (Vec<_>, Vec<_>) = benchmarks(dir)?.into_iter().unzip();
+        let files: Vec<(PathBuf, String)> = files.into_iter().flatten().collect();
+        let copy = files
+            .iter()
+            .find_map(|(file, text)| Some((file, measured.get(text)?)));
+        if let Some((file, other)) = copy {
+            notices.push(format!(
+                "{} is left out: {} is the measurement in {}",
+                dir.display(),
+                file.display(),
+                other.display()
+            ));
+            continue;
+        }
+        measured.extend(files.into_iter().map(|(file, text)| (text, file)));
+        runs.push(benchmarks);
+    }
+    Ok((runs, notices))
+}
+
+/// The benchmarks below a folder that criterion wrote, in order, each with the files of both of its
+/// measurements and what they hold.
+fn benchmarks(dir: &Path) -> Result<Vec<(Benchmark, [(PathBuf, String); 2])>, Failure> {
     let mut found = Vec::new();
     for entry in WalkDir::new(dir).sort_by_file_name() {
         let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
@@ -422,23 +484,33 @@ fn benchmarks(dir: &Path) -> Result<Vec<Benchmark>, Failure> {
         if !entry.file_type().is_dir() || !files.iter().all(|file| file.is_file()) {
             continue;
         }
-        let mean = |file: &PathBuf| -> Result<f64, Failure> {
+        let read = |file: &Path| -> Result<(f64, String), Failure> {
             let cannot = || format!("cannot read {}", file.display());
             let text = fs::read_to_string(file).with_context(cannot)?;
             let mean = gate::criterion_mean(&text).map_err(anyhow::Error::msg);
-            Ok(mean.with_context(cannot)?)
+            Ok((mean.with_context(cannot)?, text))
         };
+        let [(baseline, before), (candidate, after)] = [read(&files[0])?, read(&files[1])?];
+        if before == after {
+            return Err(Failure::Usage(format!(
+                "{BASE} and {NEW} in {} are one measurement, as criterion leaves them when it also \
+                 saves what it measured; {BEFORE_AND_AFTER}",
+                folder.display()
+            )));
+        }
         let name = folder.strip_prefix(dir).unwrap_or(folder);
-        found.push(Benchmark {
+        let benchmark = Benchmark {
             name: name.to_string_lossy().into_owned(),
-            baseline: mean(&files[0])?,
-            candidate: mean(&files[1])?,
-        });
+            baseline,
+            candidate,
+        };
+        let [base, new] = files;
+        found.push((benchmark, [(base, before), (new, after)]));
     }
     if found.is_empty() {
         return Err(Failure::Usage(format!(
-            "no benchmark in {} has both {BASE} and {NEW}; name the folder that criterion writes \
-             (target/criterion) after it ran twice",
+            "no benchmark in {} has both {BASE} and {NEW}; {BEFORE_AND_AFTER}, and name the folder \
+             that criterion writes (target/criterion)",
             dir.display()
         )));
     }

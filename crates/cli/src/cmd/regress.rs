@@ -138,8 +138,9 @@ pub(crate) fn run(
         &compared.metrics,
         &[],
         &Advice {
-            nothing_shared: "no metric was measured by complete runs of both programs",
-            more: &|more| format!("--repeats {} would decide", repeats.saturating_add(more)),
+            nothing_shared: "no metric was measured by complete runs of both programs; see in their \
+                             reports why, and run this again",
+            more: &|more| format!("--repeats {}", repeats.saturating_add(more)),
             void: "let the machine come to rest, and run this again",
             not_comparable: "compare builds that do the same, or settings with `lfmark run \
                              --repeats --arm`",

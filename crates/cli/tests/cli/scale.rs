@@ -87,7 +87,7 @@ fn ten_thousand_records_are_compared_in_less_than_300_mb() {
     .collect();
     for arguments in [
         format!("compare runs/0 runs/1 long --allow iteration_tokens {allow} -o compared"),
-        "gate --baseline runs/0 --candidate runs/0".to_owned(),
+        "gate --baseline runs/0 --candidate again/0".to_owned(),
         "history runs long -o history".to_owned(),
     ] {
         let peak = peak_mib(&folder, &arguments);
