@@ -228,17 +228,17 @@ pub fn judge(
         complete
     });
     let design = design(&mut arms);
-    let circumstances = Circumstances {
-        different_work: different(baseline, candidate, &arms),
-        machine_changed: changed(&arms),
-    };
+    let circumstances = circumstances(baseline, candidate, &arms);
     let mut warnings = Vec::new();
     let shared = |run: &&&Run| {
         let verdict = validity::verdict(&run.marks);
         verdict == validity::Verdict::SharedHardware
     };
     if let Some(run) = arms.iter().flatten().find(shared) {
-        warnings.push(format!("{} ran on shared hardware", run.name));
+        warnings.push(format!(
+            "{} ran on shared hardware, whose other guests may be the difference",
+            run.name
+        ));
     }
     let [baselines, candidates] = &arms;
     let names = ["the baseline", "the candidate"];
@@ -386,10 +386,17 @@ fn design(arms: &mut [Vec<&Run>; 2]) -> Design {
     Design::Interleaved
 }
 
-/// Why these runs are no baseline: they are not of the same work on the same machine.
-pub fn unlike(baseline: &Runs) -> Option<String> {
+/// What would keep any candidate from being judged against these runs.
+pub fn circumstances_of(baseline: &Runs) -> Circumstances {
     let all = baseline.all().iter().collect();
-    different(baseline, baseline, &[all, Vec::new()])
+    circumstances(baseline, baseline, &[all, Vec::new()])
+}
+
+fn circumstances(baseline: &Runs, candidate: &Runs, arms: &[Vec<&Run>; 2]) -> Circumstances {
+    Circumstances {
+        different_work: different(baseline, candidate, arms),
+        machine_changed: changed(arms),
+    }
 }
 
 /// Why the runs are not of the same work on the same machine.

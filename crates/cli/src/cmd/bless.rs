@@ -110,8 +110,8 @@ pub(crate) fn run(args: &BlessArgs, output: Output, mut clock: SystemClock) -> R
     })
 }
 
-/// The folders of the runs, of which one baseline can be made: they are complete, alike, and each is
-/// there once.
+/// The folders of the runs, of which one baseline can be made: they are complete and alike, in
+/// one state of the machine, and each is there once.
 fn accepted(arguments: &[String], output: Output) -> Result<Vec<PathBuf>, Failure> {
     let mut runs = Runs::default();
     let mut folders = Vec::new();
@@ -135,12 +135,17 @@ fn accepted(arguments: &[String], output: Output) -> Result<Vec<PathBuf>, Failur
     for notice in runs.notices() {
         output::message(output.quiet, &format!("note: {notice}"));
     }
-    match gate::unlike(&runs) {
-        None => Ok(folders),
-        Some(why) => Err(Failure::NotComparable(format!(
-            "these runs are no one baseline, which no candidate could be like: {why}; accept runs of \
-             the same work on one machine, and have a baseline for each"
+    let found = gate::circumstances_of(&runs);
+    match (found.different_work, found.machine_changed) {
+        (Some(why), _) => Err(Failure::NotComparable(format!(
+            "no candidate could be like all of these runs: {why}; accept runs of the same work on one \
+             machine, in a baseline of its own for each"
         ))),
+        (None, Some(why)) => Err(Failure::Void(format!(
+            "every comparison with these runs would be void: {why}; leave such runs out, or measure \
+             again"
+        ))),
+        (None, None) => Ok(folders),
     }
 }
 

@@ -125,9 +125,10 @@ fn the_gate_ends_with_its_verdict_and_a_blessed_baseline_counts() {
         4,
         &[
             "inconclusive: step time",
-            "4 more runs of each would decide",
+            "to begin, a test needs 4 more runs of each",
         ],
     );
+    assert!(!few.stderr.contains("spreads"), "{}", few.stderr);
 
     folder.ok("bless --candidate a --baseline base --reason first");
     let slower = folder.lfmark(&format!("{gate} base --candidate b"));
@@ -147,21 +148,133 @@ fn the_gate_ends_with_its_verdict_and_a_blessed_baseline_counts() {
 }
 
 #[test]
-fn one_run_of_criterion_is_inconclusive() {
+fn runs_of_the_baseline_are_no_candidate() {
+    let folder = Folder::with("limits.toml", "[step_time]\npractical = 0.05\n");
+    runs(&folder, "a", 1.0, 1, |_| {});
+    runs(&folder, "b", 1.0, 100, |_| {});
+    let gate = "gate --limits limits.toml --baseline a --candidate";
+    folder.ok(&format!("{gate} b"));
+    check_failed(
+        "same",
+        &folder.lfmark(&format!("{gate} a")),
+        2,
+        &["6 of the candidate's 6 runs", "a/0 is a/0"],
+    );
+    copy(&folder, "a/3", "b/copy");
+    check_failed(
+        "copy",
+        &folder.lfmark(&format!("{gate} b")),
+        2,
+        &["1 of the candidate's 7 runs", "b/copy is a/3"],
+    );
+    // None of these is whole.
+    runs(&folder, "c", 1.0, 200, |_| {});
+    for run in 0..6 {
+        let path = folder.path(&format!("c/{run}/record.jsonl"));
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, &text[..text.len() / 2]).unwrap();
+    }
+    check_failed(
+        "torn",
+        &folder.lfmark(&format!("{gate} c")),
+        4,
+        &["c/0 is left out", "complete runs of both", "measure those"],
+    );
+}
+
+#[test]
+fn runs_that_no_candidate_could_be_like_are_no_baseline() {
     let folder = Folder::with("note.txt", "");
-    for (dir, mean) in [("base", 100.0), ("new", 300.0)] {
-        let dir = folder.path("criterion/group/step").join(dir);
+    runs(&folder, "v/a", 1.0, 1, |_| {});
+    runs(&folder, "v/b", 1.0, 100, |start| {
+        start.machine.chip = Some("Apple M9".to_owned());
+        start.mlx.version = "9".to_owned();
+    });
+    let bless = "bless --baseline base --reason first --candidate";
+    let refused = folder.lfmark(&format!("{bless} v/*"));
+    check_failed(
+        "refused",
+        &refused,
+        6,
+        &["chip (", "mlx_version (", "v/b/0"],
+    );
+    assert!(!folder.path("base").exists());
+    copy(&folder, "v/a/0", "v/a/copy");
+    let blessed = folder.ok(&format!("{bless} v/a v/a/1"));
+    assert!(blessed.stdout.contains("6 runs"), "{}", blessed.stdout);
+    assert!(blessed.stderr.contains("copy of another run"));
+    assert!(!folder.path("base/001/0007").exists());
+}
+
+/// Copies a run.
+fn copy(folder: &Folder, from: &str, to: &str) {
+    fs::create_dir_all(folder.path(to)).unwrap();
+    let [from, to] = [from, to].map(|run| folder.path(run).join("record.jsonl"));
+    fs::copy(from, to).unwrap();
+}
+
+/// Puts what criterion measured of one benchmark before and after into a folder.
+fn criterion(folder: &Folder, name: &str, means: [f64; 2]) {
+    for (arm, mean) in ["base", "new"].into_iter().zip(means) {
+        let dir = folder.path(name).join("group/step").join(arm);
         fs::create_dir_all(&dir).unwrap();
-        let text = format!("{{\"mean\":{{\"point_estimate\":{mean}}}}}");
+        let text = format!("{{\"mean\":{{\"point_estimate\":{mean:?}}}}}");
         fs::write(dir.join("estimates.json"), text).unwrap();
     }
+}
+
+#[test]
+fn one_run_of_criterion_is_inconclusive() {
+    let folder = Folder::with("note.txt", "");
+    criterion(&folder, "criterion", [100.0, 300.0]);
     let judged = folder.lfmark("gate --criterion criterion");
     check_failed(
         "criterion",
         &judged,
         4,
-        &["group/step +200", "one process", "5 folders"],
+        &[
+            "group/step +200",
+            "one process",
+            "needs --criterion with 5 folders",
+        ],
     );
     check_failed("none", &folder.lfmark("gate --criterion ."), 4, &[]);
     check_failed("nothing", &folder.lfmark("gate"), 2, &["--baseline"]);
+    // The same folder by other ways, a copy, and one that shares its baseline, are no other runs.
+    criterion(&folder, "copy", [100.0, 300.0]);
+    criterion(&folder, "half", [100.0, 301.0]);
+    let mut again = "gate".to_owned();
+    for name in [
+        "criterion",
+        "./criterion/",
+        "copy/../criterion",
+        "copy",
+        "half",
+    ] {
+        again += &format!(" --criterion {name}");
+    }
+    let one = "--criterion with 5 folders";
+    check_failed(
+        "again",
+        &folder.lfmark(&again),
+        4,
+        &["half is left out: half/group", one],
+    );
+    for run in 0..4 {
+        let means = [100.1, 300.1].map(|mean| mean + f64::from(run));
+        criterion(&folder, &format!("more-{run}"), means);
+        again += &format!(" --criterion more-{run}");
+    }
+    check_failed("five", &folder.lfmark(&again), 3, &["group/step +"]);
+    // As criterion leaves them by default.
+    criterion(&folder, "saved", [300.0, 300.0]);
+    let saved = folder.lfmark("gate --criterion saved");
+    check_failed("saved", &saved, 2, &["one measurement", "--baseline base"]);
+    criterion(&folder, "other/deeper", [102.0, 103.0]);
+    check_failed(
+        "none shared",
+        &folder.lfmark("gate --criterion criterion --criterion other"),
+        4,
+        &["no benchmark is in every folder"],
+    );
 }

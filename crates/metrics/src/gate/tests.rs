@@ -1,6 +1,6 @@
 use super::*;
 use crate::engine::{self, Truth};
-use crate::record::{Event, Member, Start};
+use crate::record::{Event, Member, Metallib, Start};
 use crate::store;
 use crate::synthetic::Fault;
 
@@ -354,6 +354,43 @@ fn another_machine_or_work_is_not_comparable_and_a_hot_run_is_void() {
         !matches!(verdict, Verdict::NotComparable { .. }),
         "{verdict:?}"
     );
+}
+
+#[test]
+fn kernels_that_differ_in_any_run_of_either_arm_are_a_warning() {
+    let with = |neural_accelerators| {
+        move |start: &mut Start| {
+            start.config.fused_kernels = Some(true);
+            start.mlx.metallib = Some(Metallib {
+                bytes: 1,
+                built_for: Some("26.2".to_owned()),
+                neural_accelerators,
+            });
+        }
+    };
+    let a = arm("a", &steady(), 1, 2, &with(false));
+    let mut b = arm("b", &steady(), 100, 2, &with(false));
+    assert!(judged(&a, &b, &step_time()).warnings.is_empty());
+    add(&mut b, "c", &steady(), 200, 1, &with(true));
+    let expected = "kernels for neural accelerators differ: a/0 has none, c/0 has some";
+    assert_eq!(judged(&a, &b, &step_time()).warnings, [expected]);
+    add(&mut b, "d", &steady(), 300, 1, &|start| {
+        with(true)(start);
+        start.config.fused_kernels = Some(false);
+    });
+    let expected = "kernels that compiling made differ: a/0 has some, d/0 has none";
+    assert_eq!(judged(&a, &b, &step_time()).warnings[1..], [expected]);
+}
+
+#[test]
+fn a_run_under_another_name_is_still_that_run() {
+    let a = arm("a", &steady(), 1, 2, &|_| {});
+    let mut b = arm("b", &steady(), 100, 1, &|_| {});
+    assert!(a.in_both(&b).is_empty());
+    add(&mut b, "copy", &steady(), 2, 1, &|start| {
+        start.run_id = engine::start("a/1", 16).run_id;
+    });
+    assert_eq!(a.in_both(&b), [("a/1", "copy/0")]);
 }
 
 #[test]

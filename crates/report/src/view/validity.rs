@@ -26,7 +26,7 @@ pub(super) fn validity(summary: &Summary) -> Validity {
             Verdict::Unmarked => None,
             Verdict::SharedHardware => Some(format!(
                 "This run is marked as {word}: {sentences}. It can be compared with runs of its \
-                 set alone."
+                 set, and judged by `lfmark gate` with those of an equal machine."
             )),
             Verdict::Disturbed => Some(format!(
                 "This run is marked as {word}: {sentences}. A comparison with it is void."
