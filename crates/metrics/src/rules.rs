@@ -294,7 +294,7 @@ pub const WORDS: [Word; 21] = {
             "shared hardware",
             "no such change, and in a virtual machine, or with more than `steal-share` of the CPU \
              time gone to other guests; such a run is compared with those of its set, judged by \
-             `gate` with those of an equal machine and a warning, and ranked with no other",
+             the gate with those of an equal machine and a warning, and ranked with no other",
         ),
         word(
             Validity,

@@ -200,7 +200,7 @@ fn runs_that_no_candidate_could_be_like_are_no_baseline() {
     );
     assert!(!folder.path("base").exists());
     copy(&folder, "v/a/0", "v/a/copy");
-    let blessed = folder.ok(&format!("{bless} v/a v/a/1"));
+    let blessed = folder.ok(&format!("{bless} v/a --candidate v/a/1"));
     assert!(blessed.stdout.contains("6 runs"), "{}", blessed.stdout);
     assert!(blessed.stderr.contains("copy of another run"));
     assert!(!folder.path("base/001/0007").exists());

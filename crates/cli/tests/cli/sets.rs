@@ -434,12 +434,12 @@ fn a_noise_floor_is_measured_stored_and_used() {
 #[test]
 fn the_gate_runs_the_work_again_to_confirm_a_regression() {
     let folder = Folder::new();
-    folder.ok(&format!("run --repeats 2 --seed 1 {QUICK}"));
+    folder.ok(&format!("run --repeats 3 --seed 1 {QUICK}"));
     fs::rename(folder.path("out"), folder.path("runs")).unwrap();
     folder.write("limits.toml", "[peak_memory]\nhard = 1\n");
-    let gate = "gate --baseline runs --cool-down-limit 0 --limits limits.toml --confirm";
+    let gate = "gate --baseline runs/03-run --cool-down-limit 0 --limits limits.toml --confirm";
     // More memory than the limit allows, every time.
-    let red = folder.lfmark(&format!("{gate} --candidate runs -o again"));
+    let red = folder.lfmark(&format!("{gate} --candidate runs/0[12]-run -o again"));
     let needles = [
         "2 fresh runs of the candidate",
         "error: regressed: peak_memory of",
