@@ -446,6 +446,9 @@ const ESTIMATES: &str = "estimates.json";
 const BEFORE_AND_AFTER: &str =
     "run `cargo bench` before the change and `cargo bench -- --baseline base` after it";
 
+/// The files of both measurements of a benchmark, with what they hold.
+type Files = [(PathBuf, String); 2];
+
 /// The runs of criterion in these folders, and what has to be said of them. A folder that shares a
 /// measurement with an earlier one is left out: the same folder by another way, or a copy.
 fn criterion(dirs: &[PathBuf]) -> Result<(Vec<Vec<Benchmark>>, Vec<String>), Failure> {
@@ -473,9 +476,8 @@ fn criterion(dirs: &[PathBuf]) -> Result<(Vec<Vec<Benchmark>>, Vec<String>), Fai
     Ok((runs, notices))
 }
 
-/// The benchmarks below a folder that criterion wrote, in order, each with the files of both of its
-/// measurements and what they hold.
-fn benchmarks(dir: &Path) -> Result<Vec<(Benchmark, [(PathBuf, String); 2])>, Failure> {
+/// The benchmarks below a folder that criterion wrote, in order.
+fn benchmarks(dir: &Path) -> Result<Vec<(Benchmark, Files)>, Failure> {
     let mut found = Vec::new();
     for entry in WalkDir::new(dir).sort_by_file_name() {
         let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
