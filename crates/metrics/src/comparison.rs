@@ -383,6 +383,11 @@ impl MetricComparison {
             Verdict::Void { .. } | Verdict::NotComparable { .. }
         )
     }
+
+    /// Whether an arm has a single run, which shows nothing of the spread.
+    pub fn has_single_run(&self) -> bool {
+        self.baseline_runs.min(self.candidate_runs) == 1
+    }
 }
 
 impl Interval {

@@ -397,6 +397,12 @@ fn sentence(compared: &ArmComparison, rules: &ComparisonRules) -> String {
         Verdict::Inconclusive { .. } if metrics.is_empty() => {
             "No metric was measured by complete runs of both arms.".to_owned()
         }
+        Verdict::Inconclusive {
+            more_runs: Some(runs),
+        } if metrics.iter().any(MetricComparison::has_single_run) => format!(
+            "To begin, a test needs {} more runs in each arm: nothing is known of the spread yet.",
+            units::count((*runs).into())
+        ),
         Verdict::Inconclusive { more_runs } => format!(
             "{} would decide, were estimates and spreads to stay as they are.",
             match more_runs {

@@ -83,6 +83,7 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
              process",
             candidates.saturating_add(more)
         ),
+        false if more == 1 => "one more run of each".to_owned(),
         false => format!("{more} more runs of each"),
     };
     decide(
@@ -107,6 +108,9 @@ pub(crate) fn run(args: &GateArgs, output: Output, clock: SystemClock) -> Result
     )
 }
 
+/// Runs that a message names.
+const MOST_NAMED: usize = 5;
+
 /// Judges recorded runs, and where it is asked for and they regressed, fresh ones of the candidate.
 fn of_records(
     args: &GateArgs,
@@ -120,12 +124,20 @@ fn of_records(
     let candidates = bless::current(&args.candidate)?;
     let candidate = records::read(&candidates)?;
     let both = baseline.in_both(&candidate);
-    if let Some((before, after)) = both.first() {
+    if !both.is_empty() {
+        let shown = both.iter().take(MOST_NAMED);
+        let mut names: Vec<String> = shown
+            .map(|(before, after)| format!("{after} is {before}"))
+            .collect();
+        if both.len() > MOST_NAMED {
+            names.push("and so on".to_owned());
+        }
         return Err(Failure::Usage(format!(
-            "{} of the candidate's {} runs are the baseline's: {after} is {before}; give --candidate \
-             runs that were measured anew, and check both paths",
+            "{} of the candidate's {} runs are the baseline's ({}); check both paths, and give \
+             --candidate runs that were measured anew",
             both.len(),
-            candidate.len()
+            candidate.len(),
+            names.join(", ")
         )));
     }
     let settings = match args.confirm {
@@ -339,7 +351,7 @@ pub(crate) fn decide(
             ))
             .join(", "),
             match more_runs {
-                Some(more) if metrics.iter().any(is_single) => format!(
+                Some(more) if metrics.iter().any(MetricComparison::has_single_run) => format!(
                     "to begin, a test needs {}: nothing is known of the spread yet",
                     (advice.more)(*more)
                 ),
@@ -358,11 +370,6 @@ pub(crate) fn decide(
             advice.not_comparable
         ))),
     }
-}
-
-/// Whether an arm has one run, which shows no spread.
-fn is_single(metric: &MetricComparison) -> bool {
-    metric.baseline_runs.min(metric.candidate_runs) == 1
 }
 
 /// The metrics that are meant, with change and interval.

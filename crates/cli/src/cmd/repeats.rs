@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
-    comparison::Verdict,
+    comparison::{MetricComparison, Verdict},
     measure::SystemClock,
     noise::{FILE_NAME, Key, Noise},
     readiness::{self, ReadinessRules, Sensors},
@@ -744,6 +744,16 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
         let verdict = &compared.comparison.verdict;
         let why = match verdict {
             Verdict::Void { why } | Verdict::NotComparable { why } => format!(": {why}"),
+            Verdict::Inconclusive {
+                more_runs: Some(runs),
+            } if compared
+                .comparison
+                .metrics
+                .iter()
+                .any(MetricComparison::has_single_run) =>
+            {
+                format!("; a test needs {runs} more in each arm to begin")
+            }
             Verdict::Inconclusive {
                 more_runs: Some(runs),
             } => format!("; {runs} more in each arm would decide"),
