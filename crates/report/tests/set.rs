@@ -80,6 +80,16 @@ fn the_verdict_comes_first_and_the_table_says_why() {
     assert_eq!(render_set(&set, None).unwrap(), rendered);
 }
 
+#[test]
+fn of_one_run_an_arm_no_spread_is_assumed() {
+    let rendered = render_set(&set(&["a", "b"], 1, 1.05), None).unwrap();
+    let report = text(&rendered);
+    let expected =
+        "To begin, a test needs 4 more runs in each arm: nothing is known of the spread yet.";
+    assert!(report.contains(expected), "{report}");
+    assert!(!report.contains("would decide"), "{report}");
+}
+
 /// Turns an arm into one of another program.
 fn replace_program(set: &mut Set, arm: &str, name: &str) {
     for process in &mut set.processes {
