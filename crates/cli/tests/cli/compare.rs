@@ -199,6 +199,12 @@ fn runs_that_no_candidate_could_be_like_are_no_baseline() {
         &["chip (", "mlx_version (", "v/b/0"],
     );
     assert!(!folder.path("base").exists());
+    let mut hot = Truth::steady(30);
+    hot.thermal_state = [0, 2];
+    let start = engine::start("hot", hot.iterations);
+    engine::record(&hot, &start, 1, &folder.path("hot")).unwrap();
+    let void = folder.lfmark(&format!("{bless} v/a --candidate hot"));
+    check_failed("void", &void, 5, &["thermal state rose", "in hot"]);
     copy(&folder, "v/a/0", "v/a/copy");
     let blessed = folder.ok(&format!("{bless} v/a --candidate v/a/1"));
     assert!(blessed.stdout.contains("6 runs"), "{}", blessed.stdout);
