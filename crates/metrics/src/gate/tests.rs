@@ -372,13 +372,15 @@ fn kernels_that_differ_in_any_run_of_either_arm_are_a_warning() {
     let mut b = arm("b", &steady(), 100, 2, &with(false));
     assert!(judged(&a, &b, &step_time()).warnings.is_empty());
     add(&mut b, "c", &steady(), 200, 1, &with(true));
-    let expected = "kernels for neural accelerators differ: a/0 has none, c/0 has some";
+    let expected = "kernels for neural accelerators differ: none in the baseline, \
+                    none and some in the candidate";
     assert_eq!(judged(&a, &b, &step_time()).warnings, [expected]);
     add(&mut b, "d", &steady(), 300, 1, &|start| {
         with(true)(start);
         start.config.fused_kernels = Some(false);
     });
-    let expected = "kernels that compiling made differ: a/0 has some, d/0 has none";
+    let expected = "kernels that compiling made differ: some in the baseline, some and none in \
+                    the candidate";
     assert_eq!(judged(&a, &b, &step_time()).warnings[1..], [expected]);
 }
 
