@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use metrics::{gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Unmeasured};
+use metrics::{
+    gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Unmeasured,
+    sweep::CONTEXT_ROUNDS,
+};
 use model::mlx::DeviceKind;
 use report::Template;
 
@@ -343,6 +346,10 @@ pub(crate) struct SweepArgs {
     /// Fresh processes of every program at every point.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeats: u32,
+    /// Times that a process of the axis `context` goes through its lengths, upward and downward in
+    /// turn, after the first time, which warms up.
+    #[arg(long, value_name = "N", default_value_t = CONTEXT_ROUNDS, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(crate) context_rounds: u32,
     /// Program to measure, by a file as those in peers/; give it several times to compare the first
     /// one with the others [default: this lfmark].
     #[arg(long = "arm", value_name = "FILE")]
@@ -351,7 +358,7 @@ pub(crate) struct SweepArgs {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["axes", "repeats", "arms", "order_seed", "cool_down_limit", "config", "output", "Options"]
+        conflicts_with_all = ["axes", "repeats", "context_rounds", "arms", "order_seed", "cool_down_limit", "config", "output", "Options"]
     )]
     pub(crate) resume: Option<PathBuf>,
     /// Seed of the order in which the points are measured.

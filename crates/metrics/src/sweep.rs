@@ -35,6 +35,11 @@ pub const VERSION: u32 = 1;
 /// first time lies before it.
 pub const FEWEST_TOKEN_TIMES: usize = 16;
 
+/// Times that a process goes through the lengths of the axis `context` where nothing else was
+/// asked for. Even, as any other number of them: half of them go upward and half downward, so that
+/// a steady drift of the machine adds as much to short prompts as to long ones.
+pub const CONTEXT_ROUNDS: u32 = 4;
+
 /// What is varied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,9 +147,17 @@ pub struct Plan {
     pub cool_down_limit_s: u64,
     /// Whether training data were generated for the sweep.
     pub generated_data: bool,
+    /// Times that a process of the axis `context` goes through its lengths after the one that warms
+    /// up.
+    #[serde(default = "context_rounds")]
+    pub context_rounds: u32,
     /// The first one is compared with the others.
     pub programs: Vec<Program>,
     pub points: Vec<Point>,
+}
+
+fn context_rounds() -> u32 {
+    CONTEXT_ROUNDS
 }
 
 /// A program that is measured at every point.

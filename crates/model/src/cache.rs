@@ -9,14 +9,11 @@ use mlx_rs::{
 
 use crate::config::{LayerKind, Shape};
 
-/// The key/value cache grows by whole steps of this many positions, as mlx-lm's does.
+/// The key/value cache grows by steps of this many positions, as mlx-lm's does.
 const STEP: i32 = 256;
 
-/// Up to here MLX's own attention kernel makes one pass over the cache.
-const ONE_PASS: i32 = 1024;
-
-/// Spare positions of a short cache. MLX's CUDA back end hands caches of whole steps to cuDNN,
-/// which pays for long ones; for a short one the call costs the host more than the attention.
+/// Positions beyond the whole steps. MLX's CUDA back end hands caches of whole steps to cuDNN, which
+/// costs host and device more than MLX's own kernel (METHODOLOGY.md, "Generation").
 const SPARE: i32 = 8;
 
 /// State of one sequence batch, layer by layer.
@@ -100,10 +97,7 @@ impl KvCache {
 }
 
 fn capacity(end: i32) -> i32 {
-    match (end + STEP - 1) / STEP * STEP {
-        steps if steps <= ONE_PASS => steps + SPARE,
-        steps => steps,
-    }
+    (end + STEP - 1) / STEP * STEP + SPARE
 }
 
 /// An empty buffer for at least `end` positions, shaped as `like` otherwise.

@@ -28,6 +28,7 @@ fn plan(points: &[(Axis, &[u32])], programs: &[&str], repeats: u32) -> Plan {
         repeats,
         cool_down_limit_s: 0,
         generated_data: true,
+        context_rounds: 4,
         programs: programs.iter().map(program).collect(),
         points: points.collect(),
     }

@@ -50,11 +50,6 @@ const SEQUENCE_LENGTH: u32 = 128;
 const PROMPT_LENGTH: u32 = 128;
 const GENERATION_LENGTH: u32 = 64;
 
-/// Times that a process goes through the lengths of the axis `context`, after a first one that
-/// warms up. Even: half of them go upward and half downward, so that a steady drift of the machine
-/// adds as much to short prompts as to long ones.
-const CONTEXT_ROUNDS: u32 = 4;
-
 /// Sets the number of OpenBLAS's threads.
 const THREADS: &str = "OPENBLAS_NUM_THREADS";
 
@@ -124,6 +119,7 @@ pub(crate) fn run(args: SweepArgs, output: Output, mut clock: SystemClock) -> Re
                 repeats: args.repeats,
                 cool_down_limit_s: args.cool_down_limit.into(),
                 generated_data: options.data.is_none(),
+                context_rounds: args.context_rounds,
                 programs: Vec::new(),
                 points: points(args.axes)?,
             };
@@ -364,6 +360,13 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
              give it {FEWEST_POINTS} lengths or more, and --repeats 2 or more"
         )));
     }
+    if !plan.context_rounds.is_multiple_of(2) {
+        return Err(Failure::Usage(format!(
+            "--context-rounds is {}, and half of the rounds go upward and half downward; give an \
+             even number",
+            plan.context_rounds
+        )));
+    }
     let threads = plan.points.iter().filter(|it| it.axis == Axis::Threads);
     let Some(most) = threads.map(|it| it.value).max() else {
         return Ok(());
@@ -410,7 +413,7 @@ fn at_point(
         options.ignore_eos = Some(true);
         options.no_chat_template = Some(true);
         let lengths = match axis {
-            Axis::Context => rounds(plan.values(axis)),
+            Axis::Context => rounds(plan.values(axis), plan.context_rounds),
             Axis::PromptLength => vec![value],
             _ => vec![PROMPT_LENGTH],
         };
@@ -431,11 +434,11 @@ fn at_point(
     Ok(options)
 }
 
-/// The lengths once to warm up, and then [`CONTEXT_ROUNDS`] times, up and down in turn.
-fn rounds(mut lengths: Vec<u32>) -> Vec<u32> {
+/// The lengths once to warm up, and then so many times, up and down in turn.
+fn rounds(mut lengths: Vec<u32>, counted: u32) -> Vec<u32> {
     lengths.sort_unstable();
     let mut all = Vec::new();
-    for _ in 0..=CONTEXT_ROUNDS {
+    for _ in 0..=counted {
         all.extend(&lengths);
         lengths.reverse();
     }
@@ -593,6 +596,8 @@ fn to_text(summary: &Summary, dir: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use metrics::sweep::CONTEXT_ROUNDS;
+
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<u32>, String> {
@@ -623,7 +628,7 @@ mod tests {
     #[test]
     fn a_process_goes_up_and_down_through_its_contexts() {
         assert_eq!(
-            rounds(vec![8, 2, 4]),
+            rounds(vec![8, 2, 4], 4),
             [2, 4, 8, 8, 4, 2, 2, 4, 8, 8, 4, 2, 2, 4, 8]
         );
     }
@@ -657,17 +662,40 @@ mod tests {
     }
 
     #[test]
+    fn rounds_that_go_upward_more_often_than_downward_are_refused() {
+        let mut plan = plan("context=2,4,8");
+        plan.repeats = 2;
+        let problem = |plan: &Plan| super::check(plan, &Options::default()).err();
+        assert!(problem(&plan).is_none());
+        plan.context_rounds = 3;
+        match problem(&plan) {
+            Some(Failure::Usage(problem)) => {
+                assert!(problem.contains("an even number"), "{problem}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plan(axis_values: &str) -> Plan {
+        Plan {
+            version: VERSION,
+            seed: 0,
+            repeats: 1,
+            cool_down_limit_s: 0,
+            generated_data: true,
+            context_rounds: CONTEXT_ROUNDS,
+            programs: Vec::new(),
+            points: points(vec![axis(axis_values).unwrap()]).unwrap(),
+        }
+    }
+
+    #[test]
     fn settings_that_the_points_make_are_refused() {
         let check = |toml: &str, axis_values: &str, expected: &str| {
             let options: Options = toml::from_str(toml).unwrap();
             let plan = Plan {
-                version: VERSION,
-                seed: 0,
-                repeats: 1,
-                cool_down_limit_s: 0,
                 generated_data: options.data.is_none(),
-                programs: Vec::new(),
-                points: points(vec![axis(axis_values).unwrap()]).unwrap(),
+                ..plan(axis_values)
             };
             let problem = match super::check(&plan, &options) {
                 Ok(()) => String::new(),

@@ -17,6 +17,7 @@ fn plan(axis: Axis, values: &[u32], programs: &[&str], repeats: u32) -> Plan {
         repeats,
         cool_down_limit_s: 0,
         generated_data: true,
+        context_rounds: CONTEXT_ROUNDS,
         programs: programs.iter().map(program).collect(),
         points: values.iter().map(|&value| Point { axis, value }).collect(),
     }
