@@ -12,6 +12,24 @@ pub mod trend;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// A value and between what it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    pub interval: (f64, f64),
+}
+
+impl Estimate {
+    /// In another unit; `by` is above 0.
+    pub fn scaled(self, by: f64) -> Self {
+        let (low, high) = self.interval;
+        Self {
+            value: self.value * by,
+            interval: (low * by, high * by),
+        }
+    }
+}
+
 /// How one quantity was distributed, in the unit of its samples.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Distribution {

@@ -12,8 +12,12 @@ use crate::config::{LayerKind, Shape};
 /// The key/value cache grows by steps of this many positions, as mlx-lm's does.
 const STEP: i32 = 256;
 
-/// Positions beyond the whole steps. MLX's CUDA back end hands caches of whole steps to cuDNN, which
-/// costs host and device more than MLX's own kernel (METHODOLOGY.md, "Generation").
+/// MLX's CUDA back end hands caches of whole steps to cuDNN. Its kernel is the faster one for many
+/// positions, and its call costs the host more. Up to so many positions a token waits for the host,
+/// so that caches are kept from it by [`SPARE`] (measured in reports/breakdown).
+const OWN_KERNEL: i32 = 8448;
+
+/// Positions beyond the whole steps.
 const SPARE: i32 = 8;
 
 /// State of one sequence batch, layer by layer.
@@ -97,7 +101,10 @@ impl KvCache {
 }
 
 fn capacity(end: i32) -> i32 {
-    (end + STEP - 1) / STEP * STEP + SPARE
+    match (end + STEP - 1) / STEP * STEP {
+        steps if steps <= OWN_KERNEL => steps + SPARE,
+        steps => steps,
+    }
 }
 
 /// An empty buffer for at least `end` positions, shaped as `like` otherwise.
@@ -140,4 +147,17 @@ impl ConvState {
 
 fn empty_tail(batch: i32, keep: i32, hidden: i32, dtype: Dtype) -> Result<Array> {
     ops::zeros_dtype(&[batch, keep, hidden], dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_hold_what_was_asked_for_and_only_long_ones_are_whole_steps() {
+        assert_eq!(capacity(1), STEP + SPARE);
+        assert_eq!(capacity(STEP + 1), 2 * STEP + SPARE);
+        assert_eq!(capacity(OWN_KERNEL), OWN_KERNEL + SPARE);
+        assert_eq!(capacity(OWN_KERNEL + 1), OWN_KERNEL + STEP);
+    }
 }

@@ -167,6 +167,19 @@ impl Place {
         }
     }
 
+    /// The model's shape, as its `config.json` has it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or holds no LFM2.
+    pub fn shape(&self) -> Result<Shape> {
+        match &self.files {
+            Files::Embedded => embedded_shape(),
+            Files::Preset(preset) => preset_shape(preset),
+            Files::Folder(dir) => folder_shape(dir).map(|(shape, _)| shape),
+        }
+    }
+
     /// Bytes of config, tokenizer and weights where they are stored.
     ///
     /// # Errors
@@ -331,8 +344,24 @@ pub fn tokenizer(place: &Place) -> Result<Tokenizer> {
     }
 }
 
+fn embedded_shape() -> Result<Shape> {
+    Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")
+}
+
+fn preset_shape(preset: &Preset) -> Result<Shape> {
+    Shape::from_json(preset.config, preset.name)
+}
+
+/// With the text it is read from.
+fn folder_shape(dir: &Path) -> Result<(Shape, String)> {
+    let path = dir.join("config.json");
+    let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let shape = Shape::from_json(&config, &path.display().to_string())?;
+    Ok((shape, config))
+}
+
 fn embedded(options: Options) -> Result<Parts> {
-    let shape = Shape::from_json(EMBEDDED_CONFIG, "embedded config.json")?;
+    let shape = embedded_shape()?;
     let specs = shape.tensors();
     let request = Request {
         quantize: options.quantize,
@@ -350,7 +379,7 @@ fn embedded(options: Options) -> Result<Parts> {
 }
 
 fn random(preset: &Preset, options: Options) -> Result<Parts> {
-    let shape = Shape::from_json(preset.config, preset.name)?;
+    let shape = preset_shape(preset)?;
     let mut tensors = Tensors::new();
     for spec in shape.tensors() {
         let len = spec.shape.iter().map(|&d| d as usize).product();
@@ -391,12 +420,10 @@ pub(crate) const QUANTIZED_ALREADY: &str =
     "the model is quantized already; drop --q-bits, or give the unquantized model";
 
 fn folder(dir: &Path, options: Options) -> Result<Parts> {
-    let path = dir.join("config.json");
-    let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let mut shape = Shape::from_json(&config, &path.display().to_string())?;
+    let (mut shape, config) = folder_shape(dir)?;
     if shape.quantization.is_some() && options.quantize.is_some() {
         return Err(Error::config(
-            &path.display().to_string(),
+            &dir.join("config.json").display().to_string(),
             QUANTIZED_ALREADY,
         ));
     }

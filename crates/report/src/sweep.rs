@@ -7,6 +7,7 @@ use metrics::scaling::{
     Basis, CONFIDENCE, Coefficient, ConstancyVerdict, DEPARTURE, Deviation, GrowthVerdict,
     Linearity, SIGNIFICANCE, Scaling,
 };
+use metrics::stats::Estimate;
 use metrics::sweep::{
     self, Axis, AxisSummary, Fit, Measure, PointSummary, ProgramComparison, ProgramSummary, Sweep,
 };
@@ -361,7 +362,7 @@ fn models(axis: Axis, fits: &[Fit]) -> Option<String> {
         .map(|fit| {
             let of = |coefficient: fn(&metrics::scaling::Line) -> Coefficient| {
                 let line = fit.scaling.model().map(coefficient);
-                line.map_or(NONE.to_owned(), |it| quantity(fit.measure, it))
+                line.map_or(NONE.to_owned(), |it| quantity(fit.measure, it.estimate()))
             };
             let range = fit.scaling.model().map(|line| line.range);
             [
@@ -402,7 +403,7 @@ fn work(value: f64) -> String {
 }
 
 /// A coefficient with its interval and the unit that suits its size.
-fn quantity(measure: Measure, it: Coefficient) -> String {
+fn quantity(measure: Measure, it: Estimate) -> String {
     let scales: &[(f64, &str)] = match measure {
         Measure::Memory => &[(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")],
         _ => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
@@ -471,8 +472,8 @@ pub fn fit_in_words(axis: Axis, fit: &Fit) -> String {
         None => format!("{name}: {verdict}"),
         Some(line) => format!(
             "{name}: {} + {} {}; {verdict}",
-            quantity(fit.measure, line.fixed),
-            quantity(fit.measure, line.slope),
+            quantity(fit.measure, line.fixed.estimate()),
+            quantity(fit.measure, line.slope.estimate()),
             a_unit(axis, fit.measure),
         ),
     }
@@ -487,7 +488,7 @@ fn sentences(axis: Axis, program: &ProgramSummary) -> Vec<String> {
         }
     }
     if let Some(constancy) = &program.constancy {
-        let grown = quantity(Measure::Memory, constancy.growth);
+        let grown = quantity(Measure::Memory, constancy.growth.estimate());
         let smallest = units::bytes(constancy.smallest as u64);
         sentences.push(match constancy.verdict {
             ConstancyVerdict::Constant => format!(

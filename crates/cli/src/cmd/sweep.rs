@@ -17,12 +17,13 @@ use anyhow::Context;
 use metrics::{
     measure::SystemClock,
     random::Generator,
-    scaling::FEWEST_POINTS,
+    scaling::{FEWEST_COMPARED, FEWEST_POINTS},
     store,
     sweep::{self, Axis, FEWEST_TOKEN_TIMES, Plan, PlannedRun, Point, Program, Summary, VERSION},
 };
 use model::{
     load::{self, EMBEDDED},
+    lora,
     tokenizer::Tokenizer,
 };
 use report::{sweep as words, units};
@@ -177,7 +178,7 @@ fn prepare(
     dir: &Path,
     output: Output,
 ) -> Result<(), Failure> {
-    check(&plan, &options)?;
+    check(&plan, &options, arms.len())?;
     // For their errors, before anything is written.
     let programs = repeats::arms(arms, &options)?;
     plan.programs = match programs.is_empty() {
@@ -198,8 +199,12 @@ fn prepare(
         .iter()
         .map(|&point| at_point(&options, &plan, point, &data, &tokenizer))
         .collect::<Result<_, _>>()?;
-    for settings in &settings {
-        settings.clone().resolve()?;
+    let shape = place.shape()?;
+    for (&index, settings) in started.iter().zip(&settings) {
+        let lora = settings.clone().resolve()?.lora;
+        lora::adapter_tensors(&shape, &lora.for_layers(shape.layers.len())).map_err(|problem| {
+            Failure::Usage(format!("{}: {problem}", plan.points[index].name()))
+        })?;
     }
     let most = |of: fn(&Options) -> Option<u32>| settings.iter().filter_map(of).max();
     let samples = most(|it| it.batch_size).unwrap_or(1).max(FEWEST_SAMPLES);
@@ -281,7 +286,7 @@ fn share_weights(first: &Path, other: &Path) -> anyhow::Result<()> {
 }
 
 /// Refuses settings that the sweep makes itself, and points that cannot be measured here.
-fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
+fn check(plan: &Plan, options: &Options, arms: usize) -> Result<(), Failure> {
     let varied = |axis: Axis| plan.points.iter().any(|point| point.axis == axis);
     // A value that other points have is theirs to keep.
     let all_vary = |axis: Axis| plan.points.iter().all(|point| point.axis == axis);
@@ -354,10 +359,12 @@ fn check(plan: &Plan, options: &Options) -> Result<(), Failure> {
         )));
     }
     let contexts = plan.values(Axis::Context);
-    if (1..FEWEST_POINTS).contains(&contexts.len()) || !contexts.is_empty() && plan.repeats < 2 {
+    let fewest = if arms > 1 { FEWEST_COMPARED } else { 2 };
+    let repeats = plan.repeats;
+    if (1..FEWEST_POINTS).contains(&contexts.len()) || !contexts.is_empty() && repeats < fewest {
         return Err(Failure::Usage(format!(
             "the axis `context` fits a line in every process, and its interval is of processes; \
-             give it {FEWEST_POINTS} lengths or more, and --repeats 2 or more"
+             give it {FEWEST_POINTS} lengths or more, and --repeats {fewest} or more"
         )));
     }
     if !plan.context_rounds.is_multiple_of(2) {
@@ -662,11 +669,18 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_go_upward_more_often_than_downward_are_refused() {
+    fn contexts_that_cannot_be_judged_are_refused() {
         let mut plan = plan("context=2,4,8");
         plan.repeats = 2;
-        let problem = |plan: &Plan| super::check(plan, &Options::default()).err();
+        let problem = |plan: &Plan| super::check(plan, &Options::default(), 1).err();
         assert!(problem(&plan).is_none());
+        // Two programs are compared by the ranks of their processes.
+        let two = |plan: &Plan| super::check(plan, &Options::default(), 2).err();
+        assert!(
+            matches!(two(&plan), Some(Failure::Usage(problem)) if problem.contains("--repeats 4"))
+        );
+        plan.repeats = 4;
+        assert!(two(&plan).is_none());
         plan.context_rounds = 3;
         match problem(&plan) {
             Some(Failure::Usage(problem)) => {
@@ -697,7 +711,7 @@ mod tests {
                 generated_data: options.data.is_none(),
                 ..plan(axis_values)
             };
-            let problem = match super::check(&plan, &options) {
+            let problem = match super::check(&plan, &options, 1) {
                 Ok(()) => String::new(),
                 Err(Failure::Usage(problem)) => problem,
                 Err(other) => panic!("{other:?}"),

@@ -186,6 +186,12 @@ fn what_cannot_be_swept_is_refused_before_anything_is_written() {
         "--axis lora-rank=1 --temperature=-1",
         "the temperature is -1",
     );
+    // The last layer of the embedded model is a convolution.
+    check("--axis lora-layers=2,1", "lora-layers-1: ");
+    check(
+        "--axis lora-layers=2,100",
+        "lora-layers-100: 100 LoRA layers were asked for",
+    );
     check("--resume out --axis lora-rank=1", "cannot be used with");
     check("--resume out --seed 1", "cannot be used with");
     folder.check_error("sweep --resume out", 1, &["sweep.json"]);
