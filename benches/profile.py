@@ -1,9 +1,10 @@
 """Group the samples of profilers into a table: python3 benches/profile.py FILE...
 
 A file is the text of `perf report --stdio --sort dso,symbol`, or the CSV of `ncu --csv` with the
-metric gpu__time_duration.sum, either of them gzipped or not. METHODOLOGY.md has the commands. One
-column a file, which is named after it, one row a group, in percent of all samples, or of all time
-of kernels. Under the table, kernels and their time from one step or token to the next.
+metric gpu__time_duration.sum, or that of `kernels.py`, any of them gzipped or not. METHODOLOGY.md
+has the commands. One column a file, which is named after it, one row a group, in percent of all
+samples, or of all time of kernels. Under the table, kernels and their time from one step or token
+to the next, and for `kernels.py`, which lets kernels run at once, how long any of them ran.
 """
 
 import csv
@@ -29,13 +30,14 @@ HOST = [
     ("lfmark", r"lfmark"),
 ]
 DEVICE = [
+    ("Fused by PyTorch's compiler", r"^triton_"),
     ("Matrix products", r"gemm|cutlass|nvjet|cublas|splitK|gemv"),
     ("Attention", r"fmha|sdpa|flash|attention|cudnn"),
     ("Norms and softmax", r"rms_norm|softmax|logsumexp|layer_norm"),
     ("Copies and gathers", r"copy|gather|scatter|concat|pad|memcpy|memset"),
     ("Reductions", r"reduce"),
     ("Random numbers", r"rbits|random"),
-    ("Element-wise", r"unary|binary|ternary|compiled|elementwise|triton|fused|arange|kernel"),
+    ("Element-wise", r"unary|binary|ternary|compiled|elementwise|_contiguous<|_strided<|fused|arange|kernel"),
 ]
 
 
@@ -43,7 +45,7 @@ def perf(text):
     for line in text.splitlines():
         match = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[.\]\s+(.*)", line)
         if match:
-            yield HOST, f"{match[2]} {match[3]}", float(match[1])
+            yield HOST, f"{match[2]} {match[3]}", float(match[1]), None
 
 
 def ncu(text):
@@ -51,7 +53,8 @@ def ncu(text):
     head = next(n for n, line in enumerate(lines) if line.startswith('"ID"'))
     for row in csv.DictReader(lines[head:]):
         if row["Metric Name"] == "gpu__time_duration.sum":
-            yield DEVICE, row["Kernel Name"], float(row["Metric Value"].replace(",", ""))
+            begun = float(row["Begun"]) if "Begun" in row else None
+            yield DEVICE, row["Kernel Name"], float(row["Metric Value"].replace(",", "")), begun
 
 
 def groups(path):
@@ -64,7 +67,7 @@ def groups(path):
     if not samples:
         sys.exit(f"{path}: neither the text of perf report nor the CSV of ncu")
     shares = Counter()
-    for table, name, weight in samples:
+    for table, name, weight, _ in samples:
         shares[next((g for g, pattern in table if re.search(pattern, name)), "Other")] += weight
     total = sum(shares.values())
     shares = {group: 100 * weight / total for group, weight in shares.items()}
@@ -75,7 +78,7 @@ def periods(samples):
     """What lies between two runs of a kernel that comes once a step or token: of those that come
     at equal distances, three times or more, the one that comes least often."""
     places = {}
-    for place, (_, name, _) in enumerate(samples):
+    for place, (_, name, *_) in enumerate(samples):
         places.setdefault(name, []).append(place)
 
     def regular(found):
@@ -85,12 +88,29 @@ def periods(samples):
     if not once:
         return "no kernel that comes once a period"
     found = min(once, key=len)
-    times = [
-        sum(nanoseconds for *_, nanoseconds in samples[before:after]) / 1e6
-        for before, after in zip(found, found[1:])
-    ]
-    count = found[1] - found[0]
-    return f"{count} kernels a period, {min(times):.3f} to {max(times):.3f} ms one after another"
+    all_periods = [samples[before:after] for before, after in zip(found, found[1:])]
+    text = f"{found[1] - found[0]} kernels a period, {span(all_periods, total)} one after another"
+    if samples[0][-1] is None:
+        return text
+    return f"{text}, {span(all_periods, busy)} at once"
+
+
+def span(periods, of):
+    times = [of(period) / 1e6 for period in periods]
+    return f"{min(times):.3f} to {max(times):.3f} ms"
+
+
+def total(period):
+    return sum(nanoseconds for *_, nanoseconds, _ in period)
+
+
+def busy(period):
+    """Nanoseconds in which one kernel ran or more; the samples are in the order of their begin."""
+    ran = end = 0
+    for *_, nanoseconds, begun in period:
+        ran += max(0, begun + nanoseconds - max(begun, end))
+        end = max(end, begun + nanoseconds)
+    return ran
 
 
 def main(paths):

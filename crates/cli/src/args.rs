@@ -4,8 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use metrics::{
-    gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Unmeasured,
-    sweep::CONTEXT_ROUNDS,
+    gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Versus, sweep::CONTEXT_ROUNDS,
 };
 use model::mlx::DeviceKind;
 use report::Template;
@@ -208,9 +207,9 @@ pub(crate) struct SetArgs {
         conflicts_with = "noise"
     )]
     pub(crate) cold: bool,
-    /// Arms that could not be measured, for the report; given by `lfmark versus`.
-    #[arg(long, hide = true, value_name = "JSON", value_parser = unmeasured, requires = "arms")]
-    pub(crate) unmeasured: Option<UnmeasuredArms>,
+    /// What `lfmark versus` found before, for the report.
+    #[arg(long, hide = true, value_name = "JSON", value_parser = versus, requires = "arms")]
+    pub(crate) versus: Option<Versus>,
     /// Wait until the machine is cool and other programs leave it alone, keep it awake, and refuse
     /// one that runs on battery or saves power.
     #[arg(long, help_heading = "Machine")]
@@ -227,13 +226,8 @@ fn member(json: &str) -> Result<Member, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
-/// In a type of its own, since of a list of values each would be read by itself.
-#[derive(Clone, Debug)]
-pub(crate) struct UnmeasuredArms(pub(crate) Vec<Unmeasured>);
-
-fn unmeasured(json: &str) -> Result<UnmeasuredArms, String> {
-    let arms = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    Ok(UnmeasuredArms(arms))
+fn versus(json: &str) -> Result<Versus, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Longest wait for the machine, in seconds, where none is given.

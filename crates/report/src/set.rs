@@ -9,7 +9,7 @@ use metrics::noise::{ARM_SIZES, Noise};
 use metrics::record::Start;
 use metrics::rules::{ComparisonRules, Group};
 use metrics::sets::{
-    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, Set, Summary,
+    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, SameWork, Set, Summary,
 };
 use metrics::summary::RunStatus;
 use serde::Serialize;
@@ -71,6 +71,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
             .iter()
             .map(|arm| format!("{} ({})", escape(&arm.arm), escape(&arm.why)))
             .collect(),
+        same_work: summary.same_work.as_ref().map(same_work),
         empty_caches: empty_caches(&all),
         baseline: summary.arms.first().map(|arm| escape(&arm.name)),
         settings: settings(&summary),
@@ -114,6 +115,7 @@ struct View {
     side_by_side: Option<String>,
     ratios: Option<String>,
     unmeasured: Vec<String>,
+    same_work: Option<String>,
     /// Names of the variables, where every process had empty caches.
     empty_caches: Vec<String>,
     baseline: Option<String>,
@@ -170,6 +172,23 @@ impl Subject {
             complete: processes.iter().filter(complete).count(),
         })
     }
+}
+
+/// What showed that the arms do the same.
+fn same_work(it: &SameWork) -> String {
+    let arms: Vec<String> = it
+        .arms
+        .iter()
+        .map(|of| format!("{} by at most {:.1e}", escape(&of.arm), of.loss_difference))
+        .collect();
+    format!(
+        "Before they were timed all arms trained the same batches for {} iterations without dropout, \
+         and their losses differed from those of {}, relative: {} (tolerance {:.1e})",
+        it.iterations,
+        escape(&it.baseline),
+        arms.join(", "),
+        it.tolerance
+    )
 }
 
 /// What named empty folders to every process.

@@ -4,7 +4,7 @@ use metrics::comparison::MetricNoise;
 use metrics::engine::{self, Truth};
 use metrics::noise::Noise;
 use metrics::record::{Engine, Event, Member, Start};
-use metrics::sets::{Process, Set, Unmeasured};
+use metrics::sets::{Agreement, Process, SameWork, Set, Unmeasured};
 use metrics::store::{self, Record};
 use report::{REPORT, Rendered, render_set};
 
@@ -104,16 +104,29 @@ fn replace_program(set: &mut Set, arm: &str, name: &str) {
     }
 }
 
+fn same_work(baseline: &str, arm: &str) -> SameWork {
+    SameWork {
+        iterations: 20,
+        tolerance: 1e-3,
+        baseline: baseline.to_owned(),
+        arms: vec![Agreement {
+            arm: arm.to_owned(),
+            loss_difference: 2e-7,
+        }],
+    }
+}
+
 #[test]
 fn other_programs_stand_side_by_side_with_those_that_were_not_measured() {
     let mut set = set(&["a", "b"], 5, 1.05);
     let without = render_set(&set, None).unwrap();
     assert!(!text(&without).contains("## Side by side"));
     replace_program(&mut set, "b", "other");
-    set.unmeasured = vec![Unmeasured {
+    set.versus.unmeasured = vec![Unmeasured {
         arm: "c".to_owned(),
         why: "there is no c".to_owned(),
     }];
+    set.versus.same_work = Some(same_work("a", "b"));
     for process in &mut set.processes {
         process.member.empty_caches = Some(vec!["TMPDIR".to_owned()]);
     }
@@ -123,6 +136,7 @@ fn other_programs_stand_side_by_side_with_those_that_were_not_measured() {
     for needle in [
         "**b against a: different programs.** Metric by metric: slower (step time +",
         "**Not measured: c (there is no c).**",
+        "losses differed from those of a, relative: b by at most 2.0e-7 (tolerance 1.0e-3).",
         "other 2.0 with MLX none (synthetic)",
         "Every process had empty folders for compiled kernels (TMPDIR).",
         "| Aspect | a | b | c |",
@@ -229,10 +243,11 @@ fn hostile_names_stay_text() {
         }
     }
     replace_program(&mut set, evil, evil);
-    set.unmeasured = vec![Unmeasured {
+    set.versus.unmeasured = vec![Unmeasured {
         arm: evil.to_owned(),
         why: evil.to_owned(),
     }];
+    set.versus.same_work = Some(same_work(evil, evil));
     for process in &mut set.processes {
         process.member.empty_caches = Some(vec![evil.to_owned()]);
     }

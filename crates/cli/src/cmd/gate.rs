@@ -237,7 +237,7 @@ fn fresh(
         repeats,
         cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
         cold: false,
-        unmeasured: Vec::new(),
+        versus: None,
         dir: &dir,
         resume: false,
     };

@@ -46,7 +46,7 @@ pub(crate) fn run(args: NoiseArgs, output: Output, mut clock: SystemClock) -> Re
         repeats: args.repeats,
         cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
         cold: false,
-        unmeasured: Vec::new(),
+        versus: None,
         dir: &dir,
         resume: false,
     };

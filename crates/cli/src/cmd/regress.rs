@@ -64,7 +64,7 @@ pub(crate) fn run(
             repeats: pairs,
             cool_down_limit: Duration::from_secs(args.cool_down_limit.into()),
             cold: false,
-            unmeasured: Vec::new(),
+            versus: None,
             dir,
             resume,
         };

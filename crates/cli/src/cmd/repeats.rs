@@ -22,7 +22,7 @@ use metrics::{
     noise::{FILE_NAME, Key, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,
-    sets::{self, Process, Set, SetError, Summary, UNMEASURED, Unmeasured},
+    sets::{self, Process, Set, SetError, Summary, VERSUS, Versus},
     store,
     summary::{RunStatus, summarize},
 };
@@ -97,7 +97,7 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         repeats: args.set.repeats.unwrap_or(1),
         cool_down_limit,
         cold: args.set.cold,
-        unmeasured: args.set.unmeasured.map_or(Vec::new(), |arms| arms.0),
+        versus: args.set.versus,
         dir: &dir,
         resume: args.set.resume,
     };
@@ -332,7 +332,8 @@ pub(crate) struct SetPlan<'a> {
     pub(crate) cool_down_limit: Duration,
     /// Whether every process gets empty folders for what is compiled.
     pub(crate) cold: bool,
-    pub(crate) unmeasured: Vec<Unmeasured>,
+    /// What was found before.
+    pub(crate) versus: Option<Versus>,
     pub(crate) dir: &'a Path,
     /// Whether the folder holds what such a plan has begun.
     pub(crate) resume: bool,
@@ -397,9 +398,9 @@ pub(crate) fn measure(
     for arm in &plan.arms {
         configs.push(write_settings(&arm.name, &arm.settings, plan.dir)?);
     }
-    if !plan.unmeasured.is_empty() {
-        let path = plan.dir.join(UNMEASURED);
-        fs::write(&path, Unmeasured::text(&plan.unmeasured))
+    if let Some(versus) = &plan.versus {
+        let path = plan.dir.join(VERSUS);
+        fs::write(&path, versus.text())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let schedule = schedule(plan.arms.len(), plan.repeats);

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use metrics::{
     comparison::Verdict,
     measure::SystemClock,
-    sets::{self, Unmeasured},
+    sets::{self, Agreement, SameWork, Unmeasured, Versus},
     store::{self, Record},
 };
 use model::load::EMBEDDED;
@@ -102,8 +102,9 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     let settings = export(&checked, &dir.join("check-work"), model)?;
     let mut checking = processes(&settings, &arms, &dir.join("check"), 1, Some(0))?;
     succeed(checking.stdout(Stdio::null()))?;
-    for line in check(&dir.join("check"))? {
-        output::message(output.quiet, &line);
+    let same_work = check(&dir.join("check"))?;
+    for agreement in &same_work.arms {
+        output::message(output.quiet, &sentence(&same_work, agreement));
     }
 
     let settings = export(&options, &dir.join("work"), model)?;
@@ -112,11 +113,11 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     if args.cold {
         timed.arg("--cold");
     }
-    if !unmeasured.is_empty() {
-        timed
-            .arg("--unmeasured")
-            .arg(serde_json::to_string(&unmeasured)?);
-    }
+    let versus = Versus {
+        unmeasured,
+        same_work: Some(same_work),
+    };
+    timed.arg("--versus").arg(serde_json::to_string(&versus)?);
     if output.json {
         timed.stdout(Stdio::null());
     }
@@ -206,12 +207,12 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares every arm with the first one, and says for each how far the losses are apart.
+/// Compares every arm with the first one.
 ///
 /// # Errors
 ///
 /// Arms that did not do the same work, or whose losses do not agree.
-fn check(dir: &Path) -> Result<Vec<String>, Failure> {
+fn check(dir: &Path) -> Result<SameWork, Failure> {
     let set = sets::read(dir)?;
     for compared in sets::summarize(&set, None).comparisons {
         if let Verdict::NotComparable { why } = compared.comparison.verdict {
@@ -220,29 +221,42 @@ fn check(dir: &Path) -> Result<Vec<String>, Failure> {
     }
     let mut records = Vec::new();
     for process in &set.processes {
-        records.push((
-            &process.member.arm,
-            store::read(&dir.join(&process.folder))?,
-        ));
+        let record = store::read(&dir.join(&process.folder))?;
+        records.push((process.member.arm.clone(), record));
     }
-    let Some(((baseline, first), others)) = records.split_first() else {
-        return Ok(Vec::new());
+    let mut records = records.into_iter();
+    let (baseline, first) = records.next().expect("a set has processes");
+    let mut same_work = SameWork {
+        iterations: CHECKED_ITERATIONS,
+        tolerance: tolerance(&first.start.config.dtype),
+        baseline,
+        arms: Vec::new(),
     };
-    let tolerance = tolerance(&first.start.config.dtype);
-    let mut lines = Vec::new();
-    for (arm, record) in others {
-        let difference = largest_loss_difference(first, record);
-        let line = format!(
-            "{arm} and {baseline}: same work; over {CHECKED_ITERATIONS} iterations without dropout \
-             their losses differ by at most {difference:.1e}, relative (tolerance {tolerance:.1e})"
-        );
+    for (arm, record) in records {
+        let agreement = Agreement {
+            loss_difference: largest_loss_difference(&first, &record),
+            arm,
+        };
+        let difference = agreement.loss_difference;
         // Not a number where a loss was none.
-        if difference.is_nan() || difference > tolerance {
-            return Err(Failure::NotComparable(line));
+        if difference.is_nan() || difference > same_work.tolerance {
+            return Err(Failure::NotComparable(sentence(&same_work, &agreement)));
         }
-        lines.push(line);
+        same_work.arms.push(agreement);
     }
-    Ok(lines)
+    Ok(same_work)
+}
+
+fn sentence(same_work: &SameWork, agreement: &Agreement) -> String {
+    format!(
+        "{} and {}: same work; over {} iterations without dropout their losses differ by at most \
+         {:.1e}, relative (tolerance {:.1e})",
+        agreement.arm,
+        same_work.baseline,
+        same_work.iterations,
+        agreement.loss_difference,
+        same_work.tolerance
+    )
 }
 
 /// Over the iterations of both; not a number where one has a loss that is none, or no iteration.

@@ -164,6 +164,8 @@ fn arms_that_do_the_same_are_measured_in_turn() {
     let report = folder.read("out/runs/report.md");
     let unmeasured = "**Not measured: absent (there is no no/such/peer";
     assert!(report.contains(unmeasured), "{report}");
+    let agreed = "their losses differed from those of lfmark, relative: cleared by at most 0.0e0";
+    assert!(report.contains(agreed), "{report}");
 }
 
 #[test]

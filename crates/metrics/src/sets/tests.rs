@@ -251,24 +251,35 @@ fn between_different_programs_nothing_is_for_the_worse_or_the_better() {
 }
 
 #[test]
-fn arms_that_could_not_be_measured_survive_their_file() {
+fn what_was_found_before_a_set_survives_its_file() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(UNMEASURED);
-    assert_eq!(Unmeasured::read(dir.path()), (Vec::new(), None));
-    let arms = vec![Unmeasured {
-        arm: "absent".to_owned(),
-        why: "there is none".to_owned(),
-    }];
-    let text = Unmeasured::text(&arms);
+    let path = dir.path().join(VERSUS);
+    assert_eq!(Versus::read(dir.path()), (Versus::default(), None));
+    let versus = Versus {
+        unmeasured: vec![Unmeasured {
+            arm: "absent".to_owned(),
+            why: "there is none".to_owned(),
+        }],
+        same_work: Some(SameWork {
+            iterations: 20,
+            tolerance: 1e-3,
+            baseline: "a".to_owned(),
+            arms: vec![Agreement {
+                arm: "b".to_owned(),
+                loss_difference: 2e-7,
+            }],
+        }),
+    };
+    let text = versus.text();
     fs::write(&path, &text).unwrap();
-    assert_eq!(Unmeasured::read(dir.path()), (arms, None));
+    assert_eq!(Versus::read(dir.path()), (versus, None));
     for (text, problem) in [
         (text.replace("\"minor\": 0", "\"minor\": 9"), "schema 1.9"),
         ("{}".to_owned(), "missing field"),
     ] {
         fs::write(&path, text).unwrap();
-        let (arms, notice) = Unmeasured::read(dir.path());
-        assert_eq!(arms, []);
+        let (versus, notice) = Versus::read(dir.path());
+        assert_eq!(versus, Versus::default());
         assert!(notice.unwrap().contains(problem), "{problem}");
     }
 }
