@@ -55,7 +55,7 @@ pub enum Scaling {
         all: Line,
         linearity: Linearity,
         /// `None` where one process measured one of the ends.
-        ends: Option<Ends>,
+        ends: Option<Box<Ends>>,
         /// Where every process measured all the work.
         within: Option<Within>,
     },
@@ -237,7 +237,7 @@ pub fn fit(points: &[Point]) -> Scaling {
     Scaling::Fitted {
         all,
         linearity,
-        ends: ends(&points),
+        ends: ends(&points).map(Box::new),
         within: None,
     }
 }
@@ -319,7 +319,7 @@ pub fn fit_within(processes: &[Vec<(f64, f64)>]) -> Scaling {
     Scaling::Fitted {
         all,
         linearity,
-        ends: Some(ends),
+        ends: Some(Box::new(ends)),
         within: Some(Within {
             slopes: lines.iter().map(|(_, slope)| *slope).collect(),
             growths,
