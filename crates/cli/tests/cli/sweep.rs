@@ -128,9 +128,12 @@ fn an_interrupted_sweep_is_reported_and_resumed() {
 #[test]
 fn a_point_that_fails_does_not_end_the_sweep() {
     let folder = Folder::new();
-    let finished = folder.lfmark(&format!("sweep {QUICK} --axis lora-layers=2,99,4"));
+    folder.write("data.jsonl", &"{\"text\": \"one two\"}\n".repeat(8));
+    let finished = folder.lfmark(&format!(
+        "sweep {QUICK} --data data.jsonl --axis batch-size=2,99,4"
+    ));
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let expected = "1 of 3 runs did not complete: lora-layers-99";
+    let expected = "1 of 3 runs did not complete: batch-size-99";
     assert!(finished.stderr.contains(expected), "{finished:?}");
     assert!(
         folder
