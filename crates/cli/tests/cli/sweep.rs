@@ -128,7 +128,7 @@ fn an_interrupted_sweep_is_reported_and_resumed() {
 #[test]
 fn a_point_that_fails_does_not_end_the_sweep() {
     let folder = Folder::new();
-    folder.write("data.jsonl", &"{\"text\": \"one two\"}\n".repeat(8));
+    folder.write("data.jsonl", "{\"text\": \"one two\"}\n".repeat(8));
     let finished = folder.lfmark(&format!(
         "sweep {QUICK} --data data.jsonl --axis batch-size=2,99,4"
     ));
