@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 
 use benches::embedded;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use model::{
-    generate::{Decoder, Sampling},
-    load::Loaded,
-};
+use model::generate::{Decoder, Forward, Sampling};
 
 /// Tokens generated from one prompt.
 const TOKENS: u64 = 64;
@@ -24,6 +21,7 @@ const SAMPLED: Sampling = Sampling {
 
 fn generation(criterion: &mut Criterion) {
     let (_session, loaded) = embedded().expect("the embedded model loads");
+    let forward = Forward::new(loaded.model, None, true);
     let mut group = criterion.benchmark_group("prefill");
     group.sample_size(20);
     for length in [16, 512] {
@@ -34,7 +32,7 @@ fn generation(criterion: &mut Criterion) {
             bencher.iter_custom(|sequences| {
                 total(sequences, || {
                     let begin = Instant::now();
-                    let decoder = start(&loaded, &prompt, Sampling::GREEDY);
+                    let decoder = start(&forward, &prompt, Sampling::GREEDY);
                     (begin.elapsed(), decoder)
                 })
             });
@@ -50,7 +48,7 @@ fn generation(criterion: &mut Criterion) {
         group.bench_function(format!("64_tokens_{name}"), |bencher| {
             bencher.iter_custom(|sequences| {
                 total(sequences, || {
-                    let mut decoder = start(&loaded, &prompt, sampling);
+                    let mut decoder = start(&forward, &prompt, sampling);
                     let begin = Instant::now();
                     for _ in 0..TOKENS {
                         decoder.next_token().expect("a token is generated");
@@ -68,8 +66,8 @@ fn prompt(length: u32) -> Vec<u32> {
     (100..100 + length).collect()
 }
 
-fn start<'a>(loaded: &'a Loaded, prompt: &[u32], sampling: Sampling) -> Decoder<'a> {
-    let started = Decoder::start(&loaded.model, None, prompt, sampling);
+fn start<'a>(forward: &'a Forward, prompt: &[u32], sampling: Sampling) -> Decoder<'a> {
+    let started = Decoder::start(forward, prompt, sampling);
     started.expect("the prompt is within the vocabulary").0
 }
 

@@ -1,16 +1,13 @@
 //! One prompt, generated for and measured.
 
-use std::rc::Rc;
-
 use metrics::{
     footprint::FootprintReader,
     measure::{Clock, SystemClock},
     record::{Finish, Generation, GenerationConfig},
 };
 use model::{
-    generate::{Decoder, Sampling},
+    generate::{Decoder, Forward, Sampling},
     load::Loaded,
-    lora::Adapters,
     mlx::Memory,
     tokenizer::Message,
 };
@@ -18,7 +15,7 @@ use model::{
 /// What to generate with.
 pub(crate) struct Generator<'a> {
     pub(crate) loaded: &'a Loaded,
-    pub(crate) adapters: Option<Rc<Adapters>>,
+    pub(crate) forward: Forward,
     pub(crate) config: GenerationConfig,
     pub(crate) sampling: Sampling,
     pub(crate) clock: SystemClock,
@@ -45,9 +42,7 @@ impl Generator<'_> {
         let ids = tokenize(self.loaded, &self.config, prompt)?;
 
         let before_ns = self.clock.now_ns();
-        let model = &self.loaded.model;
-        let (mut decoder, first) =
-            Decoder::start(model, self.adapters.clone(), &ids, self.sampling)?;
+        let (mut decoder, first) = Decoder::start(&self.forward, &ids, self.sampling)?;
         let mut last_ns = self.clock.now_ns();
         let first_token_ns = last_ns - before_ns;
 
@@ -107,9 +102,7 @@ impl Generator<'_> {
                 continue;
             }
             lengths.push(ids.len());
-            let model = &self.loaded.model;
-            let (mut decoder, _) =
-                Decoder::start(model, self.adapters.clone(), &ids, self.sampling)?;
+            let (mut decoder, _) = Decoder::start(&self.forward, &ids, self.sampling)?;
             for _ in 0..2 {
                 decoder.next_token()?;
             }

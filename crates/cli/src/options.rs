@@ -106,7 +106,7 @@ pub(crate) struct Options {
     /// Iterations that are reported together [default: 1-100,100-300,300-500, scaled].
     #[arg(long, value_name = "LIST", help_heading = "Training")]
     pub(crate) windows: Option<String>,
-    /// Whether MLX compiles the whole step [default: auto].
+    /// Whether MLX compiles the whole step, and the steps of generation [default: on].
     #[arg(long, help_heading = "Training")]
     pub(crate) compile: Option<Compile>,
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
@@ -293,9 +293,8 @@ impl DeviceName {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compile {
-    /// On for a GPU, off for the CPU, where it made no measurable difference.
-    Auto,
-    /// The step's graph is built once for every batch shape.
+    /// The graph of a step is built once for every batch shape, and that of a token once, but for
+    /// its attentions.
     On,
     /// Besides, chains of element-wise operations become kernels. On Metal `on` does that too. On
     /// CUDA it takes about a minute, once for every machine; on the CPU it needs a C++ compiler.
@@ -413,18 +412,14 @@ impl LoraPlan {
 
 impl Plan {
     /// Whether MLX compiles the whole step.
-    pub(crate) fn compiles(&self, device: DeviceKind) -> bool {
-        match self.compile {
-            Compile::On | Compile::Fused => true,
-            Compile::Off => false,
-            Compile::Auto => device == DeviceKind::Gpu,
-        }
+    pub(crate) fn compiles(&self) -> bool {
+        self.compile != Compile::Off
     }
 
     /// Whether a compiled step makes kernels of its own.
     pub(crate) fn fuses_kernels(&self, device: DeviceKind) -> bool {
         let fuses = self.compile == Compile::Fused || mlx::fuses_kernels(device);
-        self.compiles(device) && fuses
+        self.compiles() && fuses
     }
 
     /// How long the idle machine is measured before the run. A process of a set has others around
@@ -625,7 +620,7 @@ impl Options {
                 _ => Order::MlxLm,
             },
             seed: self.seed.unwrap_or(0),
-            compile: self.compile.unwrap_or(Compile::Auto),
+            compile: self.compile.unwrap_or(Compile::On),
             clear_cache: self.clear_cache.unwrap_or(false),
             compares_effect: !self.no_effect.unwrap_or(false),
             idle: self

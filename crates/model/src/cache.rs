@@ -36,10 +36,7 @@ impl Cache {
     pub fn new(shape: &Shape) -> Self {
         let layer = |kind: &LayerKind| match kind {
             LayerKind::Attention => LayerCache::Kv(KvCache::default()),
-            LayerKind::ShortConv => LayerCache::Conv(ConvState {
-                keep: shape.kernel - 1,
-                state: None,
-            }),
+            LayerKind::ShortConv => LayerCache::Conv(ConvState::new(shape, None)),
         };
         Self {
             layers: shape.layers.iter().map(layer).collect(),
@@ -66,6 +63,24 @@ impl Cache {
             }
         }
         arrays
+    }
+}
+
+impl LayerCache {
+    /// That of an attention.
+    pub(crate) fn kv(&mut self) -> &mut KvCache {
+        match self {
+            Self::Kv(kv) => kv,
+            Self::Conv(_) => unreachable!("the cache has the layers of the model"),
+        }
+    }
+
+    /// That of a convolution.
+    pub(crate) fn conv(&mut self) -> &mut ConvState {
+        match self {
+            Self::Conv(conv) => conv,
+            Self::Kv(_) => unreachable!("the cache has the layers of the model"),
+        }
     }
 }
 
@@ -126,10 +141,17 @@ fn grow(buffer: &Array, used: i32, end: i32) -> Result<Array> {
 /// The last `kernel - 1` gated inputs `[batch, kernel - 1, hidden]`.
 pub(crate) struct ConvState {
     keep: i32,
-    state: Option<Array>,
+    pub(crate) state: Option<Array>,
 }
 
 impl ConvState {
+    pub(crate) fn new(shape: &Shape, state: Option<Array>) -> Self {
+        Self {
+            keep: shape.kernel - 1,
+            state,
+        }
+    }
+
     /// Puts the remembered tail before `x` `[batch, n, hidden]`, and remembers the new tail.
     pub(crate) fn extend(&mut self, x: &Array) -> Result<Array> {
         let state = match self.state.take() {

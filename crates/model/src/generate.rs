@@ -1,6 +1,6 @@
 //! Prefill and decode, one token at a time.
 
-use std::rc::Rc;
+use std::{cell::RefCell, mem, rc::Rc};
 
 use mlx_rs::{
     Array, Dtype,
@@ -14,7 +14,7 @@ use mlx_rs::{
 use crate::{
     Error, Result,
     cache::Cache,
-    lfm2::{Lfm2, token_array},
+    lfm2::{Lfm2, Pieces, token_array},
     lora::Adapters,
     mlx,
 };
@@ -60,14 +60,65 @@ impl Sampling {
     }
 }
 
+/// A model with the adapters that it generates with.
+pub struct Forward {
+    model: Rc<Lfm2>,
+    adapters: Option<Rc<Adapters>>,
+    pieces: Option<RefCell<Pieces>>,
+}
+
+impl Forward {
+    /// With `compile`, MLX compiles what a token passes through between attentions, once for all
+    /// generations; what is computed stays the same.
+    pub fn new(model: Rc<Lfm2>, adapters: Option<Rc<Adapters>>, compile: bool) -> Self {
+        let pieces = || RefCell::new(Pieces::new(Rc::clone(&model), adapters.clone()));
+        Self {
+            pieces: compile.then(pieces),
+            model,
+            adapters,
+        }
+    }
+
+    /// Runs a prompt. Logits `[1, vocab]` after its last token, and the cache.
+    fn prompt(&self, prompt: &[u32]) -> Result<(Array, Cache)> {
+        let model = &self.model;
+        let pass = self.adapters.as_deref().map(Adapters::inference);
+        let pass = pass.transpose()?;
+        let mut cache = Cache::new(model.shape());
+        let Some((tail, pieces)) = split_prompt(prompt) else {
+            return Err(Error::Invalid("the prompt holds no token".into()));
+        };
+        for piece in pieces {
+            let tokens = token_array(model.shape(), piece)?;
+            model.hidden(&tokens, pass.as_ref(), Some(&mut cache))?;
+            mlx::fence(cache.arrays())?;
+        }
+        let tokens = token_array(model.shape(), tail)?;
+        let hidden = model.hidden(&tokens, pass.as_ref(), Some(&mut cache))?;
+        // Only the last position predicts a new token.
+        let last = hidden.try_index((.., tail.len() as i32 - 1, ..))?;
+        Ok((model.project(&last)?, cache))
+    }
+
+    /// Logits `[1, vocab]` after a token `[1]` that continues what the cache has seen.
+    fn token(&self, token: &Array, cache: &mut Cache) -> Result<Array> {
+        if let Some(pieces) = &self.pieces {
+            return Ok(pieces.borrow_mut().logits(token, cache)?);
+        }
+        let pass = self.adapters.as_deref().map(Adapters::inference);
+        let token = token.reshape(&[1, 1])?;
+        let hidden = (self.model).hidden(&token, pass.transpose()?.as_ref(), Some(cache))?;
+        Ok(self.model.project(&hidden.try_index((.., 0, ..))?)?)
+    }
+}
+
 /// A generation in progress.
 ///
 /// The step after the next is queued before a token is handed out, so that the device does not
 /// wait for the host. Dropping the decoder waits for what is still queued: a process that ends
 /// with MLX work pending can crash or hang.
 pub struct Decoder<'a> {
-    model: &'a Lfm2,
-    adapters: Option<Rc<Adapters>>,
+    forward: &'a Forward,
     cache: Cache,
     sampling: Sampling,
     key: Array,
@@ -81,52 +132,20 @@ impl<'a> Decoder<'a> {
     /// # Errors
     ///
     /// An empty prompt, a token outside the vocabulary, or bad sampling choices.
-    pub fn start(
-        model: &'a Lfm2,
-        adapters: Option<Rc<Adapters>>,
-        prompt: &[u32],
-        sampling: Sampling,
-    ) -> Result<(Self, u32)> {
+    pub fn start(forward: &'a Forward, prompt: &[u32], sampling: Sampling) -> Result<(Self, u32)> {
         sampling.check()?;
-        let (mut cache, last) = {
-            let pass = adapters.as_deref().map(Adapters::inference).transpose()?;
-            let mut cache = Cache::new(model.shape());
-            let Some((tail, pieces)) = split_prompt(prompt) else {
-                return Err(Error::Invalid("the prompt holds no token".into()));
-            };
-            for piece in pieces {
-                model.hidden(
-                    &token_array(model.shape(), piece)?,
-                    pass.as_ref(),
-                    Some(&mut cache),
-                )?;
-                mlx::fence(cache.arrays())?;
-            }
-            let tokens = token_array(model.shape(), tail)?;
-            let hidden = model.hidden(&tokens, pass.as_ref(), Some(&mut cache))?;
-            // Only the last position predicts a new token.
-            let last = hidden.try_index((.., tail.len() as i32 - 1, ..))?;
-            (cache, model.project(&last)?)
-        };
+        let (last, cache) = forward.prompt(prompt)?;
         let mut key = random::key(sampling.seed)?;
         let first = choose(&last, sampling, &mut key)?;
         async_eval([&first])?;
-        let next = advance(
-            model,
-            adapters.as_deref(),
-            &first,
-            &mut cache,
-            sampling,
-            &mut key,
-        )?;
-        let decoder = Self {
-            model,
-            adapters,
+        let mut decoder = Self {
+            forward,
             cache,
             sampling,
             key,
-            next,
+            next: first.clone(),
         };
+        decoder.advance()?;
         let token = read(&first)?;
         Ok((decoder, token))
     }
@@ -137,16 +156,16 @@ impl<'a> Decoder<'a> {
     ///
     /// Those of MLX.
     pub fn next_token(&mut self) -> Result<u32> {
-        let following = advance(
-            self.model,
-            self.adapters.as_deref(),
-            &self.next,
-            &mut self.cache,
-            self.sampling,
-            &mut self.key,
-        )?;
-        let current = std::mem::replace(&mut self.next, following);
+        let current = self.advance()?;
         read(&current)
+    }
+
+    /// Queues the step that follows the next token, and hands that token out.
+    fn advance(&mut self) -> Result<Array> {
+        let logits = self.forward.token(&self.next, &mut self.cache)?;
+        let following = choose(&logits, self.sampling, &mut self.key)?;
+        async_eval([&following])?;
+        Ok(mem::replace(&mut self.next, following))
     }
 }
 
@@ -160,23 +179,6 @@ impl Drop for Decoder<'_> {
 fn split_prompt(prompt: &[u32]) -> Option<(&[u32], Vec<&[u32]>)> {
     let mut pieces: Vec<&[u32]> = prompt.chunks(PREFILL_STEP).collect();
     Some((pieces.pop()?, pieces))
-}
-
-/// Queues the step that follows `token`, and returns the token it will choose.
-fn advance(
-    model: &Lfm2,
-    adapters: Option<&Adapters>,
-    token: &Array,
-    cache: &mut Cache,
-    sampling: Sampling,
-    key: &mut Array,
-) -> Result<Array> {
-    let pass = adapters.map(Adapters::inference).transpose()?;
-    let hidden = model.hidden(&token.reshape(&[1, 1])?, pass.as_ref(), Some(cache))?;
-    let logits = model.project(&hidden.try_index((.., 0, ..))?)?;
-    let next = choose(&logits, sampling, key)?;
-    async_eval([&next])?;
-    Ok(next)
 }
 
 /// Chooses a token from logits `[1, vocab]`; int32 `[1]`.

@@ -3,6 +3,8 @@
 //! The arithmetic is that of mlx-lm 0.32.2 (`mlx_lm/models/lfm2.py`), operation by operation, on
 //! plain arrays. Shapes: `B` rows, `L` positions, `D` hidden size, `H` heads of `d`.
 
+mod pieces;
+
 use mlx_rs::{
     Array, Dtype,
     error::Result as MlxResult,
@@ -20,6 +22,8 @@ use crate::{
     quantization::Matrix,
     weights::Tensors,
 };
+
+pub(crate) use pieces::Pieces;
 
 /// A model whose weights are fixed; adapters are given to each call.
 pub struct Lfm2 {
@@ -72,7 +76,8 @@ struct FeedForward {
 struct Linear {
     /// Place of the first among all linear modules of the model; adapters are found by it.
     slot: usize,
-    /// Neighbours that are packed alike lie in one matrix: one product does for all of them.
+    /// Neighbours that are packed alike lie in one matrix where that is faster: one product does
+    /// for all of them.
     joints: Vec<Joint>,
 }
 
@@ -281,24 +286,26 @@ impl Lfm2 {
             None => (self.layers.iter().map(|_| None).collect(), 0),
         };
         for (layer, state) in self.layers.iter().zip(&mut states) {
-            let x = fast::rms_norm(&h, Some(&layer.operator_norm), self.shape.norm_eps)?;
-            let mixed = match (&layer.mixer, state.as_deref_mut()) {
-                (Mixer::Attention(attention), Some(LayerCache::Kv(kv))) => {
-                    attention.forward(&self.shape, &x, lora, Some(kv), offset)
+            let x = self.norm(&h, &layer.operator_norm)?;
+            let state = state.as_deref_mut();
+            let mixed = match &layer.mixer {
+                Mixer::Attention(attention) => {
+                    let kv = state.map(LayerCache::kv);
+                    attention.forward(&self.shape, &x, lora, kv, offset)
                 }
-                (Mixer::Attention(attention), _) => {
-                    attention.forward(&self.shape, &x, lora, None, 0)
+                Mixer::Conv(conv) => {
+                    conv.forward(&self.shape, &x, lora, state.map(LayerCache::conv))
                 }
-                (Mixer::Conv(conv), Some(LayerCache::Conv(state))) => {
-                    conv.forward(&self.shape, &x, lora, Some(state))
-                }
-                (Mixer::Conv(conv), _) => conv.forward(&self.shape, &x, lora, None),
             }?;
             h = h.add(change(mixed)?)?;
-            let x = fast::rms_norm(&h, Some(&layer.ffn_norm), self.shape.norm_eps)?;
+            let x = self.norm(&h, &layer.ffn_norm)?;
             h = h.add(change(layer.feed_forward.forward(&x, lora)?)?)?;
         }
-        fast::rms_norm(&h, Some(&self.embedding_norm), self.shape.norm_eps)
+        self.norm(&h, &self.embedding_norm)
+    }
+
+    fn norm(&self, x: &Array, weight: &Array) -> MlxResult<Array> {
+        fast::rms_norm(x, Some(weight), self.shape.norm_eps)
     }
 }
 
@@ -346,11 +353,34 @@ impl Attention {
             }
             _ => x,
         };
+        let states = self.states(shape, x, lora, Offset::Known(offset))?;
+        let mut output = self.attend(shape, states, cache, offset)?;
+        if padding > 0 {
+            output = output.try_index((.., .., ..asked, ..))?;
+        }
+        self.finish(&output, lora)
+    }
+
+    /// Normalised, rotated queries `[B, heads, L, d]` and keys, and values, `[B, kv_heads, L, d]`, of `x`
+    /// `[B, L, D]`.
+    fn states(
+        &self,
+        shape: &Shape,
+        x: &Array,
+        lora: Option<&Pass>,
+        offset: Offset,
+    ) -> MlxResult<[Array; 3]> {
         let (rows, length, d) = (x.dim(0), x.dim(1), shape.head_dim);
         let heads = |projected: Array, count: i32| projected.reshape(&[rows, length, count, d]);
         let rope = |states: Array| {
             let states = states.transpose_axes(&[0, 2, 1, 3])?;
-            fast::rope(&states, d, false, shape.rope_theta, 1.0, offset, None)
+            let theta = shape.rope_theta;
+            match offset {
+                Offset::Known(offset) => fast::rope(&states, d, false, theta, 1.0, offset, None),
+                Offset::Traced(offset) => {
+                    fast::rope_dynamic(&states, d, false, theta, 1.0, offset, None)
+                }
+            }
         };
         let [queries, keys, values] = self.qkv.split(x, lora)?;
         let queries = heads(queries, shape.heads)?;
@@ -366,8 +396,18 @@ impl Attention {
             shape.norm_eps,
         )?)?;
         let values = heads(values, shape.kv_heads)?;
-        let values = values.transpose_axes(&[0, 2, 1, 3])?;
+        Ok([queries, keys, values.transpose_axes(&[0, 2, 1, 3])?])
+    }
 
+    /// Attention of queries to keys and values, and to those in the cache: `[B, heads, L, d]`.
+    fn attend(
+        &self,
+        shape: &Shape,
+        [queries, keys, values]: [Array; 3],
+        cache: Option<&mut KvCache>,
+        offset: i32,
+    ) -> MlxResult<Array> {
+        let length = queries.dim(2);
         let (keys, values) = match cache {
             Some(cache) => cache.update(keys, values, offset)?,
             None => (keys, values),
@@ -375,19 +415,28 @@ impl Attention {
         // One position sees everything before it, so only longer inputs need the mask.
         let mask = (length > 1).then_some(ScaledDotProductAttentionMask::Causal);
         // The scale as mlx-lm rounds it: computed in f64.
-        let scale = f64::from(d).powf(-0.5) as f32;
-        let output = match length == 1 && !self.fused {
+        let scale = f64::from(shape.head_dim).powf(-0.5) as f32;
+        match length == 1 && !self.fused {
             true => attend_once(&queries, &keys, &values, scale),
             false => fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None),
-        }?;
-        let mut output = output
-            .transpose_axes(&[0, 2, 1, 3])?
-            .reshape(&[rows, length, -1])?;
-        if length > asked {
-            output = output.try_index((.., ..asked, ..))?;
         }
-        self.out_proj.forward(&output, lora)
     }
+
+    /// From `[B, heads, L, d]` to `[B, L, D]`.
+    fn finish(&self, attended: &Array, lora: Option<&Pass>) -> MlxResult<Array> {
+        let (rows, length) = (attended.dim(0), attended.dim(2));
+        let output = attended.transpose_axes(&[0, 2, 1, 3])?;
+        self.out_proj
+            .forward(&output.reshape(&[rows, length, -1])?, lora)
+    }
+}
+
+/// Where a sequence goes on.
+#[derive(Clone, Copy)]
+enum Offset<'a> {
+    Known(i32),
+    /// An input of a compiled function, an int32 scalar.
+    Traced(&'a Array),
 }
 
 /// Attention of one position, queries `[B, heads, 1, d]` to keys and values `[B, kv_heads, n, d]`, in
@@ -457,12 +506,13 @@ impl Linear {
         tensors: &mut Tensors,
         traced: bool,
     ) -> Result<Self> {
+        let joins = mlx::joins_matrices();
         let mut joints: Vec<(Vec<&LinearSpec>, Vec<Matrix>)> = Vec::new();
         for spec in modules {
             let module = format!("{layer}.{}", spec.module);
             let matrix = Matrix::remove(tensors, &module, spec.inputs)?;
             match joints.last_mut() {
-                Some((specs, matrices)) if matrices[0].scheme() == matrix.scheme() => {
+                Some((specs, matrices)) if joins && matrices[0].scheme() == matrix.scheme() => {
                     specs.push(spec);
                     matrices.push(matrix);
                 }

@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, rc::Rc};
 
 use common::{Oracle, assert_close, cpu, difference_of, fixtures};
 use model::{
     Dtype, Result, export,
-    generate::{Decoder, Sampling},
+    generate::{Decoder, Forward, Sampling},
     lfm2::{Lfm2, sequence_logits},
     load::{self, Loaded, Options, Place},
     lora::Adapters,
@@ -40,9 +40,10 @@ fn place(dir: &Path) -> Place {
     found.expect("the folder is there")
 }
 
-fn greedy(model: &Lfm2, oracle: &Oracle) -> Vec<u32> {
+fn greedy(model: &Rc<Lfm2>, oracle: &Oracle) -> Vec<u32> {
     let prompt = oracle.ids("prompt");
-    let (mut decoder, first) = Decoder::start(model, None, &prompt, Sampling::GREEDY).unwrap();
+    let forward = Forward::new(Rc::clone(model), None, true);
+    let (mut decoder, first) = Decoder::start(&forward, &prompt, Sampling::GREEDY).unwrap();
     let mut tokens = vec![first];
     tokens.extend((1..oracle.ids("greedy").len()).map(|_| decoder.next_token().unwrap()));
     tokens

@@ -10,7 +10,7 @@ use model::{
     Array,
     cache::Cache,
     data::{Batch, BatchOptions, Batches, Dataset, Format, Order, Sample},
-    generate::{Decoder, Sampling},
+    generate::{Decoder, Forward, Sampling},
     lfm2::{Lfm2, sequence_logits},
     lora::{Adapters, LoraConfig},
     train::{self, Optimizer, StepOptions, Trainer},
@@ -249,7 +249,7 @@ fn adapters_survive_saving_and_loading() {
 fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
     let _session = cpu();
     let oracle = Oracle::open("layer-types");
-    let model = oracle.model();
+    let forward = Forward::new(Rc::new(oracle.model()), None, false);
     let tokens = |seed| -> Vec<u32> {
         let sampling = Sampling {
             temperature: 1.5,
@@ -257,7 +257,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
             seed,
         };
         let prompt = oracle.ids("prompt");
-        let (mut decoder, first) = Decoder::start(&model, None, &prompt, sampling).unwrap();
+        let (mut decoder, first) = Decoder::start(&forward, &prompt, sampling).unwrap();
         let rest = (0..30).map(|_| decoder.next_token().unwrap());
         std::iter::once(first).chain(rest).collect()
     };
@@ -268,8 +268,9 @@ fn the_same_seed_gives_the_same_tokens_and_another_gives_others() {
 #[test]
 fn a_token_outside_the_vocabulary_is_refused() {
     let _session = cpu();
-    let model = Oracle::open("block-spelling").model();
-    let error = Decoder::start(&model, None, &[1, 96], Sampling::GREEDY)
+    let model = Rc::new(Oracle::open("block-spelling").model());
+    let forward = Forward::new(model, None, false);
+    let error = Decoder::start(&forward, &[1, 96], Sampling::GREEDY)
         .err()
         .unwrap();
     assert_eq!(
@@ -277,7 +278,7 @@ fn a_token_outside_the_vocabulary_is_refused() {
         "token id 96 at position 1 is outside the model's vocabulary of 96 (ids 0 to 95); \
          use ids, or a tokenizer, that belong to this model"
     );
-    let error = Decoder::start(&model, None, &[], Sampling::GREEDY)
+    let error = Decoder::start(&forward, &[], Sampling::GREEDY)
         .err()
         .unwrap();
     assert_eq!(error.to_string(), "the prompt holds no token");

@@ -8,7 +8,7 @@ use common::{ORACLES, Oracle, assert_close, cpu, difference_of, fixtures};
 use model::{
     Array,
     data::{BatchOptions, Batches, Dataset, Format, Order, Sample},
-    generate::{Decoder, Sampling},
+    generate::{Decoder, Forward, Sampling},
     lfm2::{Lfm2, sequence_logits},
     lora::Adapters,
     train::{self, Optimizer, StepOptions, Trainer},
@@ -176,15 +176,18 @@ fn a_compiled_step_computes_the_same() {
 #[test]
 fn sixty_four_greedy_tokens_are_identical() {
     for_each(|name, oracle| {
-        let model = oracle.model();
+        let model = Rc::new(oracle.model());
         let check = |golden: &str, adapters: Option<Adapters>| {
             let prompt = oracle.ids("prompt");
             let adapters = adapters.map(Rc::new);
-            let (mut decoder, first) =
-                Decoder::start(&model, adapters, &prompt, Sampling::GREEDY).unwrap();
-            let mut tokens = vec![first];
-            tokens.extend((1..64).map(|_| decoder.next_token().unwrap()));
-            assert_eq!(tokens, oracle.ids(golden), "{name} {golden}");
+            for compile in [false, true] {
+                let forward = Forward::new(Rc::clone(&model), adapters.clone(), compile);
+                let (mut decoder, first) =
+                    Decoder::start(&forward, &prompt, Sampling::GREEDY).unwrap();
+                let mut tokens = vec![first];
+                tokens.extend((1..64).map(|_| decoder.next_token().unwrap()));
+                assert_eq!(tokens, oracle.ids(golden), "{name} {golden} {compile}");
+            }
         };
         check("greedy", None);
         check("greedy_lora", Some(oracle.adapters()));

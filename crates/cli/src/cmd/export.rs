@@ -138,7 +138,7 @@ pub(crate) fn write(options: Options, dir: &Path, quiet: bool) -> Result<(), Fai
     let reader = Reader::for_gpu(environment::gpu_uuid()?.as_deref());
     let work = Work {
         machine: environment::machine(&reader, &environment::mlx()?),
-        config: run::config(&plan, &adapters, device, plan.compiles(device)),
+        config: run::config(&plan, &adapters, device, plan.compiles()),
         model: environment::model(&loaded, &adapters),
         data: run::data(&plan, &dataset, truncated),
         prompts: prompts.collect::<anyhow::Result<_>>()?,

@@ -12,7 +12,12 @@ use metrics::{
     record::{Finish, Generation, GenerationConfig},
     summary::GenerationSummary,
 };
-use model::{generate::Sampling, load, lora::Adapters, mlx::Session};
+use model::{
+    generate::{Forward, Sampling},
+    load,
+    lora::Adapters,
+    mlx::Session,
+};
 use report::units;
 use serde_json::json;
 
@@ -48,8 +53,9 @@ pub(crate) fn run(args: &GenerateArgs, output: Output, clock: SystemClock) -> Re
         let adapters = Adapters::load(loaded.model.shape(), &adapters_of(dir)?)?;
         Ok(Rc::new(adapters))
     };
+    let adapters = args.adapters.as_deref().map(adapters).transpose()?;
     let mut generator = Generator {
-        adapters: args.adapters.as_deref().map(adapters).transpose()?,
+        forward: Forward::new(loaded.model.clone(), adapters, true),
         loaded: &loaded,
         config: GenerationConfig {
             prompts: Vec::new(),

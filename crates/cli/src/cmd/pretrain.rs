@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::Path,
-    rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -21,7 +20,7 @@ use model::{
     Dtype,
     config::Shape,
     corpus::{Corpus, Work},
-    generate::Sampling,
+    generate::{Forward, Sampling},
     load::{self, EMBEDDED_CONFIG, Loaded, Place},
     mlx::{DeviceKind, Session},
     pretrain::{Pretrainer, Settings, Windows, loss_of_text},
@@ -507,7 +506,7 @@ fn texts(loaded: &Loaded, training: &[u32], clock: SystemClock) -> anyhow::Resul
     for sampling in std::iter::once(Sampling::GREEDY).chain(samples) {
         let mut generator = Generator {
             loaded,
-            adapters: None::<Rc<_>>,
+            forward: Forward::new(loaded.model.clone(), None, true),
             config: GenerationConfig {
                 prompts: Vec::new(),
                 max_tokens: TOKENS,

@@ -24,6 +24,7 @@ use metrics::{
 };
 use model::{
     data::{BatchOptions, Batches, Dataset, Order, PAD_TO},
+    generate::Forward,
     load::{self, EMBEDDED, EMBEDDED_DATA, Loaded, Source},
     lora::Adapters,
     mlx::{DeviceKind, Memory, Session},
@@ -224,7 +225,7 @@ impl<'a> Run<'a> {
         let lora = plan.lora.for_layers(loaded.model.shape().layers.len());
         let adapters = Adapters::new(loaded.model.shape(), lora, plan.seed)?;
         let model = environment::model(&loaded, &adapters);
-        let compile = plan.compiles(device);
+        let compile = plan.compiles();
         if plan.fuses_kernels(device) {
             model::mlx::fuse_kernels();
         }
@@ -399,6 +400,11 @@ impl<'a> Run<'a> {
         outcome.map_err(|e| e.error.context(format!("iteration {}", e.iteration)))
     }
 
+    /// The model as it generates, compiled as the step was.
+    fn forward(&self, adapters: Option<Rc<Adapters>>) -> Forward {
+        Forward::new(self.loaded.model.clone(), adapters, self.config.compile)
+    }
+
     fn generate(&mut self, adapters: Rc<Adapters>) -> anyhow::Result<Ending> {
         if self.config.generation.prompts.is_empty() {
             return self.compare(&adapters);
@@ -409,7 +415,7 @@ impl<'a> Run<'a> {
         let loaded = self.loaded.clone();
         let mut generator = Generator {
             loaded: &loaded,
-            adapters: Some(adapters.clone()),
+            forward: self.forward(Some(adapters.clone())),
             config: self.config.generation.clone(),
             sampling: self.plan.sampling(),
             clock: self.clock,
@@ -480,7 +486,7 @@ impl<'a> Run<'a> {
         let loaded = self.loaded.clone();
         let mut generator = Generator {
             loaded: &loaded,
-            adapters: None,
+            forward: self.forward(None),
             config: self.config.generation.clone(),
             sampling: self.plan.sampling(),
             clock: self.clock,
