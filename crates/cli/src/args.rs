@@ -8,6 +8,7 @@ use metrics::{
 };
 use model::mlx::DeviceKind;
 use report::Template;
+use serde::de::DeserializeOwned;
 
 use crate::{
     cmd,
@@ -208,7 +209,7 @@ pub(crate) struct SetArgs {
     )]
     pub(crate) cold: bool,
     /// What `lfmark versus` found before, for the report.
-    #[arg(long, hide = true, value_name = "JSON", value_parser = versus, requires = "arms")]
+    #[arg(long, hide = true, value_name = "JSON", value_parser = from_json::<Versus>, requires = "arms")]
     pub(crate) versus: Option<Versus>,
     /// Wait until the machine is cool and other programs leave it alone, keep it awake, and refuse
     /// one that runs on battery or saves power.
@@ -218,15 +219,11 @@ pub(crate) struct SetArgs {
     #[arg(long, help_heading = "Machine", requires = "settle")]
     pub(crate) allow_low_power: bool,
     /// The run's place among several, for the record; given by the process that starts them.
-    #[arg(long, hide = true, value_name = "JSON", value_parser = member, conflicts_with = "repeats")]
+    #[arg(long, hide = true, value_name = "JSON", value_parser = from_json::<Member>, conflicts_with = "repeats")]
     pub(crate) member: Option<Member>,
 }
 
-fn member(json: &str) -> Result<Member, String> {
-    serde_json::from_str(json).map_err(|error| error.to_string())
-}
-
-fn versus(json: &str) -> Result<Versus, String> {
+fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 

@@ -15,7 +15,8 @@ use crate::stats::{self, Estimate, rank};
 /// Points from which a line is fitted: two always lie on one.
 pub const FEWEST_POINTS: usize = 3;
 
-/// Processes of each program from which growth within processes has an interval at [`CONFIDENCE`].
+/// Processes of each program from which growth within processes has an interval at
+/// [`CONFIDENCE`]: of three and three the most extreme order of ranks is no rarer than one in ten.
 pub const FEWEST_COMPARED: u32 = 4;
 
 /// Share of the line that a point may lie beside it without departing from it.

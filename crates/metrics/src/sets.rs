@@ -882,8 +882,8 @@ pub struct Summary {
     pub set: String,
     /// In the order of the set: the first one is the baseline.
     pub arms: Vec<Arm>,
-    pub unmeasured: Vec<Unmeasured>,
-    pub same_work: Option<SameWork>,
+    /// What `lfmark versus` found before it measured.
+    pub versus: Versus,
     /// Settings in which the arms differ, with one value an arm.
     pub settings: Vec<Setting>,
     /// Each further arm against the first one.
@@ -1061,8 +1061,7 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     Summary {
         set: set.name.clone(),
         arms: arms.collect(),
-        unmeasured: set.versus.unmeasured.clone(),
-        same_work: set.versus.same_work.clone(),
+        versus: set.versus.clone(),
         settings: differing_between_arms(set),
         comparisons: others
             .iter()

@@ -130,8 +130,8 @@ pub enum Measure {
     /// axis varies these, or against the axis' value.
     Step,
     /// Mean time between tokens in nanoseconds, against the mean number of positions that the
-    /// step behind each attends to. On [`Axis::Context`] it is the
-    /// [`CONTEXT_QUANTILE`].
+    /// step behind each attends to. On [`Axis::Context`] it is not the
+    /// mean but the first quartile ([`CONTEXT_QUANTILE`]).
     Token,
     /// Time to the first token in nanoseconds, against the prompt's tokens.
     FirstToken,

@@ -81,6 +81,15 @@ struct Linear {
     joints: Vec<Joint>,
 }
 
+/// How the tensors of a model become its matrices.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Gradients reach the tensors.
+    traced: bool,
+    /// Neighbours are joined.
+    joined: bool,
+}
+
 struct Joint {
     /// Where the outputs of each module end.
     ends: Vec<i32>,
@@ -97,15 +106,15 @@ impl Lfm2 {
     ///
     /// A tensor that is missing, which the loaders have already ruled out.
     pub fn new(shape: Shape, tensors: Tensors) -> Result<Self> {
-        Self::build(shape, tensors, false)
+        Self::build(shape, tensors, Layout::new(false))
     }
 
     /// The same inside a function that MLX transforms, whose gradients reach the tensors.
     pub(crate) fn traced(shape: Shape, tensors: Tensors) -> Result<Self> {
-        Self::build(shape, tensors, true)
+        Self::build(shape, tensors, Layout::new(true))
     }
 
-    fn build(shape: Shape, mut tensors: Tensors, traced: bool) -> Result<Self> {
+    fn build(shape: Shape, mut tensors: Tensors, layout: Layout) -> Result<Self> {
         let tensors = &mut tensors;
         let embed_tokens = Matrix::remove(tensors, "model.embed_tokens", shape.hidden_size)?;
         let gradient_multiple = mlx::attention_gradient_multiple(embed_tokens.dtype());
@@ -120,7 +129,7 @@ impl Lfm2 {
             let mut linears = Vec::new();
             for modules in joined(kind) {
                 let (here, after) = rest.split_at(modules);
-                linears.push(Linear::new(slot, here, &layer, tensors, traced)?);
+                linears.push(Linear::new(slot, here, &layer, tensors, layout)?);
                 slot += modules;
                 rest = after;
             }
@@ -317,6 +326,13 @@ fn joined(kind: LayerKind) -> [usize; 4] {
     }
 }
 
+impl Layout {
+    fn new(traced: bool) -> Self {
+        let joined = mlx::joins_matrices();
+        Self { traced, joined }
+    }
+}
+
 impl Layer {
     /// In the order of [`Shape::linears`].
     fn linears(&self) -> Vec<&Linear> {
@@ -504,15 +520,16 @@ impl Linear {
         modules: &[LinearSpec],
         layer: &str,
         tensors: &mut Tensors,
-        traced: bool,
+        layout: Layout,
     ) -> Result<Self> {
-        let joins = mlx::joins_matrices();
         let mut joints: Vec<(Vec<&LinearSpec>, Vec<Matrix>)> = Vec::new();
         for spec in modules {
             let module = format!("{layer}.{}", spec.module);
             let matrix = Matrix::remove(tensors, &module, spec.inputs)?;
             match joints.last_mut() {
-                Some((specs, matrices)) if joins && matrices[0].scheme() == matrix.scheme() => {
+                Some((specs, matrices))
+                    if layout.joined && matrices[0].scheme() == matrix.scheme() =>
+                {
                     specs.push(spec);
                     matrices.push(matrix);
                 }
@@ -529,7 +546,7 @@ impl Linear {
                 |spec: &LinearSpec| take(tensors, &format!("{layer}.{}.bias", spec.module));
             // Only modules with an input of their own have biases.
             let bias = specs[0].bias.then(|| bias(specs[0])).transpose()?;
-            let matrix = Matrix::join(matrices, traced)?;
+            let matrix = Matrix::join(matrices, layout.traced)?;
             Ok(Joint { ends, matrix, bias })
         };
         Ok(Self {
@@ -625,6 +642,7 @@ mod tests {
         data::{Batch, Counts},
         load::{self, Place},
         lora::LoraConfig,
+        quantization::Scheme,
         train,
     };
 
@@ -661,6 +679,41 @@ mod tests {
             check(8, 2, seen, Dtype::Float32, 1e-5);
             check(4, 4, seen, Dtype::Float32, 1e-5);
             check(8, 2, seen, Dtype::Bfloat16, 2e-2);
+        }
+    }
+
+    #[test]
+    fn joined_matrices_hold_the_same_model() {
+        let (_session, _) = mlx::Session::start(Some(mlx::DeviceKind::Cpu)).unwrap();
+        let scheme = Scheme {
+            bits: 4,
+            group_size: 64,
+        };
+        for quantize in [None, Some(scheme)] {
+            let options = load::Options {
+                dtype: Dtype::Float32,
+                seed: 0,
+                quantize,
+            };
+            let model = |joined| {
+                let parts = load::parts(&Place::embedded(), options).unwrap();
+                let layout = Layout {
+                    traced: false,
+                    joined,
+                };
+                Lfm2::build(parts.shape, parts.tensors, layout).unwrap()
+            };
+            let (joined, apart) = (model(true), model(false));
+            let ids: Vec<u32> = (0..9).collect();
+            let logits = |model| sequence_logits(model, None, &ids, None).unwrap();
+            let (ours, theirs) = (logits(&joined), logits(&apart));
+            assert!(ours.all_close(&theirs, 1e-4, 1e-4, None).unwrap());
+
+            let (joined, apart) = (joined.tensors().unwrap(), apart.tensors().unwrap());
+            assert!(joined.keys().eq(apart.keys()));
+            for (name, tensor) in &joined {
+                assert!(tensor.eq_values(&apart[name]).unwrap(), "{name}");
+            }
         }
     }
 

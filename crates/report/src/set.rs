@@ -67,11 +67,12 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         side_by_side: performance::side_by_side(set, &summary),
         ratios: performance::ratios(&summary),
         unmeasured: summary
+            .versus
             .unmeasured
             .iter()
             .map(|arm| format!("{} ({})", escape(&arm.arm), escape(&arm.why)))
             .collect(),
-        same_work: summary.same_work.as_ref().map(same_work),
+        same_work: summary.versus.same_work.as_ref().map(same_work),
         empty_caches: empty_caches(&all),
         baseline: summary.arms.first().map(|arm| escape(&arm.name)),
         settings: settings(&summary),

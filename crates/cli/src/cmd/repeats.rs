@@ -789,6 +789,7 @@ fn to_text(summary: &Summary, noise: Option<&Noise>, dir: &Path) -> String {
     }
     lines.extend(
         summary
+            .versus
             .unmeasured
             .iter()
             .map(|arm| format!("{}: not measured ({})", arm.arm, arm.why)),

@@ -61,7 +61,7 @@ pub fn ratio_interval(interval: Option<(f64, f64)>) -> String {
 /// all arms are one program and were measured.
 pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
     let programs = summary.comparisons.iter().any(|it| it.different_programs);
-    if !programs && summary.unmeasured.is_empty() {
+    if !programs && summary.versus.unmeasured.is_empty() {
         return None;
     }
     let arms: Vec<(&Arm, &Start)> = summary
@@ -75,7 +75,11 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
         .collect();
     let row = |aspect: String, cell: &dyn Fn(&Arm, &Start) -> String| -> Vec<String> {
         let measured = arms.iter().map(|(arm, start)| cell(arm, start));
-        let unmeasured = summary.unmeasured.iter().map(|_| NOT_MEASURED.to_owned());
+        let unmeasured = summary
+            .versus
+            .unmeasured
+            .iter()
+            .map(|_| NOT_MEASURED.to_owned());
         iter::once(aspect)
             .chain(measured)
             .chain(unmeasured)
@@ -142,7 +146,7 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
         row("Bytes between host and device".to_owned(), &not_measured),
     ]);
     let measured = arms.iter().map(|(arm, _)| escape(&arm.name));
-    let unmeasured = summary.unmeasured.iter().map(|arm| escape(&arm.arm));
+    let unmeasured = summary.versus.unmeasured.iter().map(|arm| escape(&arm.arm));
     let names = measured.chain(unmeasured);
     let head: Vec<String> = iter::once("Aspect".to_owned()).chain(names).collect();
     Some(super::table_of(&head, &rows))
