@@ -51,6 +51,15 @@ mod tests {
     ];
 
     #[test]
+    fn prompts_for_comparisons_have_the_lengths_of_their_name() {
+        let prompts = parse(include_str!("../../../fixtures/prompts-16-512.json")).unwrap();
+        let tokenizer = model::load::embedded_tokenizer().unwrap();
+        let length = |prompt: &Prompt| tokenizer.encode_prompt(&prompt.prompt).unwrap().len();
+        let lengths: Vec<usize> = prompts.iter().map(length).collect();
+        assert_eq!(lengths, [16, 512]);
+    }
+
+    #[test]
     fn an_answer_passes_the_checks_of_its_prompt_and_not_those_of_another() {
         let prompts = default();
         assert_eq!(prompts.len(), ANSWERS.len());
