@@ -13,7 +13,7 @@ fn train_step(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(12));
     for (name, compile) in [("eager_pass", false), ("compiled_pass", true)] {
         let mut training = Training::new(&loaded, compile).expect("training starts");
-        for batch in training.batches.one_of_each_width() {
+        for batch in training.batches.one_of_each_shape() {
             training.trainer.warm_up(&batch).expect("a step runs");
         }
         group.throughput(Throughput::Elements(training.tokens));

@@ -49,7 +49,8 @@ pub enum MetricKind {
     TokenTime,
     /// Highest MLX memory of training and generation, in bytes.
     PeakMemory,
-    /// Largest process footprint that was read, in bytes.
+    /// Largest process footprint that was read, in bytes, but for what the probe of the memory's
+    /// bandwidth leaves.
     Footprint,
     /// From just before the process was started to the end of its tenth step, in nanoseconds.
     #[serde(rename = "time_to_step_10")]
@@ -700,15 +701,12 @@ pub(crate) fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {
     let tokens = generations.iter().flat_map(|g| &g.token_ns);
     let tokens: Vec<f64> = tokens.map(|&ns| ns as f64).collect();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let footprints = record.iterations.iter().filter_map(|it| it.footprint_bytes);
-    let footprints = footprints
-        .chain(generations.iter().filter_map(|g| g.footprint_bytes))
-        .chain(
-            record
-                .states
-                .iter()
-                .filter_map(|state| state.footprint_bytes),
-        );
+    // Copying memory takes some of its own, more than a small model.
+    let states = record.states.iter().filter(|state| state.copies.is_none());
+    let footprints = (record.iterations.iter().map(|it| it.footprint_bytes))
+        .chain(generations.iter().map(|g| g.footprint_bytes))
+        .chain(states.map(|state| state.footprint_bytes))
+        .flatten();
     let alone = |value: f64| Run {
         value,
         windows: Vec::new(),

@@ -5,13 +5,13 @@
 //! made of neighbours in the [`Order`], and their own order is shuffled anew for every pass over
 //! the data. The shuffle is seeded; it is not NumPy's, so its order differs from mlx-lm's.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, ops::RangeInclusive, path::Path};
 
 use mlx_rs::Array;
 use serde_json::Value;
 
 use crate::{
-    Error, Result,
+    Error, Result, mlx,
     random::Generator,
     tokenizer::{Message, Tokenizer},
     weights::sha256_hex,
@@ -252,7 +252,60 @@ pub struct Batch {
     pub tokens: Array,
     /// First and last position that enters the loss, int32 `[rows, 2]`.
     pub bounds: Array,
+    /// Positions that get logits, from 1, int32 `[n]`: a range that holds all that enter the loss in
+    /// any row.
+    pub scored: Array,
     pub counts: Counts,
+}
+
+/// A step is compiled anew for every number of scored positions, so that is a multiple of this,
+/// unless the row ends.
+const SCORED_MULTIPLE: i32 = 16;
+
+impl Batch {
+    /// `tokens` `[rows, width]` and `bounds` `[rows, 2]`, row after row.
+    pub fn new(tokens: &[i32], bounds: &[i32], counts: Counts) -> Self {
+        let rows = bounds.len() / 2;
+        let last = (tokens.len() / rows) as i32 - 1;
+        let mut scored = scored(bounds, last);
+        let left_out = rows * (last as usize - scored.clone().count());
+        if left_out < mlx::fewest_left_out() {
+            scored = 1..=last;
+        }
+        let scored: Vec<i32> = scored.collect();
+        Self {
+            tokens: Array::from_slice(tokens, &[rows as i32, last + 1]),
+            bounds: Array::from_slice(bounds, &[rows as i32, 2]),
+            scored: Array::from_slice(&scored, &[scored.len() as i32]),
+            counts,
+        }
+    }
+
+    /// What a step takes of it: tokens, bounds and scored positions.
+    pub(crate) fn arrays(&self) -> [Array; 3] {
+        [&self.tokens, &self.bounds, &self.scored].map(Array::clone)
+    }
+
+    /// Width and scored positions, by which the shapes of all that a step computes are known.
+    pub fn shape(&self) -> (i32, i32) {
+        (self.tokens.dim(1), self.scored.dim(0))
+    }
+}
+
+/// The fewest positions, from 1 to the last, that can be the only ones with logits.
+fn scored(bounds: &[i32], last: i32) -> RangeInclusive<i32> {
+    let within = |row: &[i32]| (row[0].max(1), row[1].min(last));
+    let rows = || {
+        bounds
+            .chunks_exact(2)
+            .map(within)
+            .filter(|(from, to)| from <= to)
+    };
+    let from = rows().map(|(from, _)| from).min().unwrap_or(1);
+    let to = rows().map(|(_, to)| to).max().unwrap_or(from);
+    let count = (to + 1 - from + SCORED_MULTIPLE - 1) / SCORED_MULTIPLE * SCORED_MULTIPLE;
+    let from = from.min(last + 1 - count).max(1);
+    from..=last.min(from + count - 1)
 }
 
 /// Tokens of a batch, counted three ways.
@@ -389,18 +442,10 @@ impl Batches {
         (0..self.batches.len()).map(|index| self.build(index))
     }
 
-    /// One batch of every padded width that occurs, narrowest first: all shapes a step will meet.
-    pub fn one_of_each_width(&self) -> Vec<Batch> {
-        let mut widths = Vec::new();
-        let mut found = Vec::new();
-        for index in 0..self.batches.len() {
-            let width = self.width(index);
-            if !widths.contains(&width) {
-                widths.push(width);
-                found.push(self.build(index));
-            }
-        }
-        found
+    /// One batch of every shape that a step will meet, in the order of the data.
+    pub fn one_of_each_shape(&self) -> Vec<Batch> {
+        let mut found = BTreeSet::new();
+        self.each().filter(|it| found.insert(it.shape())).collect()
     }
 
     fn width(&self, index: usize) -> usize {
@@ -431,11 +476,7 @@ impl Batches {
             counts.real_tokens += length.min(width - 1) as u32;
             counts.loss_tokens += row.loss_tokens(width) as u32;
         }
-        Batch {
-            tokens: Array::from_slice(&tokens, &[batch.len() as i32, width as i32]),
-            bounds: Array::from_slice(&bounds, &[batch.len() as i32, 2]),
-            counts,
-        }
+        Batch::new(&tokens, &bounds, counts)
     }
 }
 
@@ -454,4 +495,45 @@ fn check_vocabulary(data: &Dataset, vocab_size: i32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scored_positions_hold_all_that_count() {
+        for (bounds, last, expected) in [
+            // A range goes on behind the last one, or begins before the first where the row ends.
+            (&[0, 70][..], 96, 1..=80),
+            (&[0, 96], 96, 1..=96),
+            (&[40, 70], 96, 40..=71),
+            (&[60, 96], 96, 49..=96),
+            (&[90, 97], 96, 81..=96),
+            (&[5, 5], 96, 5..=20),
+            (&[0, 3], 7, 1..=7),
+            // Of several rows, those with a position in the loss count.
+            (&[40, 44, 30, 33, 90, 80], 96, 30..=45),
+        ] {
+            assert_eq!(scored(bounds, last), expected, "{bounds:?} of {last}");
+        }
+        let mut generator = Generator::new(0);
+        let mut draw = |end: i32| {
+            let mut all: Vec<i32> = (0..end).collect();
+            generator.shuffle(&mut all);
+            all[0]
+        };
+        for _ in 0..2000 {
+            let last = 1 + draw(130);
+            let bounds: Vec<i32> = (0..2 * (1 + draw(3))).map(|_| draw(last + 3)).collect();
+            let found = scored(&bounds, last);
+            let count = found.clone().count() as i32;
+            assert!(1 <= *found.start() && *found.end() <= last);
+            assert!(count % SCORED_MULTIPLE == 0 || count == last);
+            for row in bounds.chunks_exact(2) {
+                let inside = (1..=last).filter(|p| (row[0]..=row[1]).contains(p));
+                inside.for_each(|p| assert!(found.contains(&p), "{p} of {bounds:?}, {last}"));
+            }
+        }
+    }
 }

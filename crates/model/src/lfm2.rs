@@ -248,22 +248,13 @@ impl Lfm2 {
         Self::new(self.shape.clone(), tensors)
     }
 
-    /// Logits `[B, L, vocab]` for tokens `[B, L]` (int32, all below the vocabulary size).
-    pub(crate) fn logits(
-        &self,
-        tokens: &Array,
-        lora: Option<&Pass>,
-        cache: Option<&mut Cache>,
-    ) -> MlxResult<Array> {
-        self.project(&self.hidden(tokens, lora, cache)?)
-    }
-
     /// Output projection: `[.., D]` to `[.., vocab]`.
     pub(crate) fn project(&self, hidden: &Array) -> MlxResult<Array> {
         self.embed_tokens.product(hidden, None)
     }
 
-    /// Final normalised states `[B, L, D]`. With a cache, the tokens continue what it has seen.
+    /// Final normalised states `[B, L, D]` of tokens `[B, L]` (int32, all below the vocabulary size).
+    /// With a cache, the tokens continue what it has seen.
     pub(crate) fn hidden(
         &self,
         tokens: &Array,
@@ -630,7 +621,8 @@ pub fn sequence_logits(
     }
     let pass = adapters.map(Adapters::inference).transpose()?;
     let tokens = token_array(model.shape(), ids)?;
-    let logits = model.logits(&tokens, pass.as_ref(), cache)?.try_index(0)?;
+    let hidden = model.hidden(&tokens, pass.as_ref(), cache)?;
+    let logits = model.project(&hidden)?.try_index(0)?;
     logits.eval()?;
     Ok(logits)
 }
@@ -750,16 +742,13 @@ mod tests {
             .map(|p| p.add(Array::from_f32(0.01)).unwrap());
         adapters.set_params(halves.collect());
         let ids: Vec<i32> = (0..41).collect();
-        let batch = Batch {
-            tokens: Array::from_slice(&ids, &[1, 41]),
-            bounds: Array::from_slice(&[0, 40], &[1, 2]),
-            counts: Counts {
-                rows: 1,
-                real_tokens: 41,
-                padded_tokens: 40,
-                loss_tokens: 40,
-            },
+        let counts = Counts {
+            rows: 1,
+            real_tokens: 41,
+            padded_tokens: 40,
+            loss_tokens: 40,
         };
+        let batch = Batch::new(&ids, &[0, 40], counts);
         let results = |multiple| {
             let model = model(multiple);
             let mut all = train::gradients(&model, &adapters, &batch).unwrap();

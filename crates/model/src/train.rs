@@ -161,7 +161,7 @@ impl Trainer {
 
     fn run(&mut self, batch: &Batch, reached: &mut dyn FnMut(Stage)) -> Result<(Vec<Array>, f32)> {
         let mut inputs = self.state.clone();
-        inputs.extend([batch.tokens.clone(), batch.bounds.clone()]);
+        inputs.extend(batch.arrays());
         let mut outputs = (self.step)(&inputs)?;
         drop(inputs);
         reached(Stage::Built);
@@ -177,22 +177,21 @@ impl Trainer {
     }
 }
 
-/// From `[params, first moments, second moments, key, tokens, bounds]` to the successors of all but
-/// the last two, then the loss.
+/// From `[params, first moments, second moments, key, tokens, bounds, scored]` to the successors of
+/// all but the last three, then the loss.
 fn step(
     model: &Lfm2,
     adapters: &Adapters,
     optimizer: Optimizer,
     inputs: &[Array],
 ) -> MlxResult<Vec<Array>> {
-    let [params, first, second, key, tokens, bounds] = inputs else {
+    let [params, first, second, key, batch @ ..] = inputs else {
         return Err(Exception::custom(
-            "a step takes parameters, two moments, a key, tokens and bounds",
+            "a step takes parameters, two moments, a key and a batch",
         ));
     };
     let parts = adapters.parts(params)?;
-    let (loss, gradients) =
-        loss_and_gradients(model, adapters, &parts, (tokens, bounds), Some(key))?;
+    let (loss, gradients) = loss_and_gradients(model, adapters, &parts, batch, Some(key))?;
     // The optimizer works on all parameters at once: as many kernels as for one of them.
     let gradient = lora::flatten(&gradients)?;
     let (params, first, second) = optimizer.update(params, &gradient, (first, second))?;
@@ -242,25 +241,33 @@ impl Optimizer {
 
 /// Mean cross-entropy over the positions within the bounds, f32.
 ///
-/// `tokens` `[rows, width]` are both inputs (all but the last) and targets (all but the first);
-/// position `p`, from 1, counts where `bounds[row][0] <= p <= bounds[row][1]`.
+/// `batch` is its tokens `[rows, width]`, bounds `[rows, 2]` and scored positions `[n]`. Tokens are both
+/// inputs (all but the last) and targets (all but the first); position `p`, from 1, counts where
+/// `bounds[row][0] <= p <= bounds[row][1]`. Only scored positions get logits: the others do not count.
 fn loss(
     model: &Lfm2,
     adapters: &Adapters,
     params: &[Array],
-    tokens: &Array,
-    bounds: &Array,
+    batch: &[Array],
     dropout_key: Option<&Array>,
 ) -> MlxResult<Array> {
-    let width = tokens.dim(1);
-    let inputs = tokens.try_index((.., ..width - 1))?;
-    let targets = tokens.try_index((.., 1..))?;
+    let [tokens, bounds, scored] = batch else {
+        return Err(Exception::custom(
+            "a batch is tokens, bounds and scored positions",
+        ));
+    };
+    let last = tokens.dim(1) - 1;
+    let inputs = tokens.try_index((.., ..last))?;
     let pass = adapters.pass(params, dropout_key)?;
-    let logits = model.logits(&inputs, Some(&pass), None)?;
+    let mut hidden = model.hidden(&inputs, Some(&pass), None)?;
+    if scored.dim(0) < last {
+        hidden = hidden.take_axis(scored.subtract(Array::from_int(1))?, 1)?;
+    }
+    let logits = model.project(&hidden)?;
+    let targets = tokens.take_axis(scored, 1)?;
 
-    let positions = ops::arange::<_, i32>(1, width, 1)?;
-    let from = positions.ge(bounds.try_index((.., ..1))?)?;
-    let mask = from.logical_and(positions.le(bounds.try_index((.., 1..))?)?)?;
+    let from = scored.ge(bounds.try_index((.., ..1))?)?;
+    let mask = from.logical_and(scored.le(bounds.try_index((.., 1..))?)?)?;
 
     let entropy = cross_entropy(&logits, &targets)?;
     let masked = entropy.multiply(mask.as_dtype(entropy.dtype())?)?;
@@ -281,12 +288,12 @@ fn loss_and_gradients(
     model: &Lfm2,
     adapters: &Adapters,
     params: &[Array],
-    (tokens, bounds): (&Array, &Array),
+    batch: &[Array],
     dropout_key: Option<&Array>,
 ) -> MlxResult<(Array, Vec<Array>)> {
     let argnums: Vec<i32> = (0..params.len() as i32).collect();
     let loss_of = |params: &[Array]| -> MlxResult<Vec<Array>> {
-        let loss = loss(model, adapters, params, tokens, bounds, dropout_key)?;
+        let loss = loss(model, adapters, params, batch, dropout_key)?;
         Ok(vec![loss])
     };
     let (mut values, gradients) = value_and_grad_with_argnums(loss_of, argnums.as_slice())(params)?;
@@ -300,14 +307,7 @@ fn loss_and_gradients(
 ///
 /// Those of MLX.
 pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32> {
-    let loss = loss(
-        model,
-        adapters,
-        adapters.params(),
-        &batch.tokens,
-        &batch.bounds,
-        None,
-    )?;
+    let loss = loss(model, adapters, adapters.params(), &batch.arrays(), None)?;
     loss.eval()?;
     loss.try_item_exact::<f32>()
         .map_err(|e| Error::Mlx(e.to_string()))
@@ -320,8 +320,8 @@ pub fn evaluate(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<f32>
 ///
 /// Those of MLX.
 pub fn gradients(model: &Lfm2, adapters: &Adapters, batch: &Batch) -> Result<Vec<Array>> {
-    let batch = (&batch.tokens, &batch.bounds);
-    let (_, gradients) = loss_and_gradients(model, adapters, adapters.params(), batch, None)?;
+    let params = adapters.params();
+    let (_, gradients) = loss_and_gradients(model, adapters, params, &batch.arrays(), None)?;
     mlx::fence(&gradients)?;
     Ok(gradients)
 }

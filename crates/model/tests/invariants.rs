@@ -131,6 +131,31 @@ fn padding_does_not_change_the_loss() {
 }
 
 #[test]
+fn positions_without_logits_change_neither_loss_nor_gradients() {
+    for_each(|name, oracle| {
+        let (model, adapters) = (oracle.model(), oracle.adapters());
+        let counts = batch(40).counts;
+        let tokens: Vec<i32> = (0..2 * 97).map(|i| 3 + (i * 7) % 60).collect();
+        let some = Batch::new(&tokens, &[40, 70, 33, 58], counts);
+        assert_eq!(some.shape(), (97, 48));
+        let positions: Vec<i32> = (1..97).collect();
+        let all = Batch {
+            scored: Array::from_slice(&positions, &[96]),
+            ..some.clone()
+        };
+        let losses = [&some, &all].map(|it| train::evaluate(&model, &adapters, it).unwrap());
+        assert!(
+            difference_of(&losses[..1], &losses[1..]) <= 1e-6,
+            "{name}: {losses:?}"
+        );
+        let [some, all] = [some, all].map(|it| train::gradients(&model, &adapters, &it).unwrap());
+        for (some, all) in some.iter().zip(&all) {
+            assert_close(name, some, all, 1e-5);
+        }
+    });
+}
+
+#[test]
 fn a_fresh_adapter_changes_nothing() {
     for_each(|name, oracle| {
         let model = oracle.model();

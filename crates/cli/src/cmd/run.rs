@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
         let mut training = self.training.take().context("a run is measured once")?;
         self.progress.phase("compiling");
         self.phase(PhaseKind::Compile, || {
-            for batch in training.batches.one_of_each_width() {
+            for batch in training.batches.one_of_each_shape() {
                 if stopped() {
                     break;
                 }
@@ -546,8 +546,10 @@ impl<'a> Run<'a> {
         Ok(self.telemetry.state(&mut self.writer, copies)?)
     }
 
-    /// Measures the memory's bandwidth, after everything else so that it is in nobody's way.
+    /// Measures the memory's bandwidth, after everything else so that it is in nobody's way. The
+    /// state before it has the run's own footprint.
     fn copy_memory(&mut self) -> anyhow::Result<Option<Copies>> {
+        self.state(None)?;
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let mut clock = self.clock;
         let mut copies = None;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::comparison::Method;
 use crate::noise::NoiseError;
-use crate::record::{End, Engine, Status};
+use crate::record::{Copies, End, Engine, Status};
 use crate::testing::{assert_near, generation, iteration, start};
 
 /// A complete run of 40 steps of `step` ns each, give or take, 50 ns apart.
@@ -293,6 +293,20 @@ fn warm_up_is_in_no_metric_of_steps() {
     let measured = Process::of("01-a", &slow).unwrap().measured;
     assert!(measured[&MetricKind::StepTime].value < 1_003.0);
     assert!(measured[&MetricKind::StepP95].value < 1_003.0);
+}
+
+#[test]
+fn memory_of_the_bandwidth_probe_is_not_the_runs() {
+    let mut record = record("a", 7, 1, 1_000);
+    record.states[0].footprint_bytes = Some(20_000);
+    record.states[1].footprint_bytes = Some(300_000_000);
+    assert_eq!(values(&record)[&MetricKind::Footprint], 300_000_000.0);
+    record.states[1].copies = Some(Copies {
+        threads: 1,
+        pass_bytes: 2,
+        pass_ns: vec![1],
+    });
+    assert_eq!(values(&record)[&MetricKind::Footprint], 20_000.0);
 }
 
 #[test]

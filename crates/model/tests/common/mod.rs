@@ -69,11 +69,8 @@ impl Oracle {
             padded_tokens: 0,
             loss_tokens: 0,
         };
-        Batch {
-            tokens: self.golden["tokens"].clone(),
-            bounds: self.golden["lengths"].clone(),
-            counts,
-        }
+        let values = |name: &str| self.golden[name].to_vec_cast::<i32>().unwrap();
+        Batch::new(&values("tokens"), &values("lengths"), counts)
     }
 
     /// Token ids under this name.
