@@ -240,7 +240,11 @@ fn check(dir: &Path) -> Result<SameWork, Failure> {
         let difference = agreement.loss_difference;
         // Not a number where a loss was none.
         if difference.is_nan() || difference > same_work.tolerance {
-            return Err(Failure::NotComparable(sentence(&same_work, &agreement)));
+            return Err(Failure::NotComparable(format!(
+                "{}; that is more than rounding makes, so nothing was timed; the records are in {}",
+                sentence(&same_work, &agreement),
+                dir.display()
+            )));
         }
         same_work.arms.push(agreement);
     }
