@@ -295,7 +295,7 @@ impl Arm {
 }
 
 /// The program of an arm, where it is a file or can be looked for by its name.
-fn checked(program: PathBuf) -> Result<PathBuf, String> {
+pub(crate) fn checked(program: PathBuf) -> Result<PathBuf, String> {
     match program.components().count() > 1 && !program.is_file() {
         true => Err(format!(
             "`program` is {}, and there is no such file",

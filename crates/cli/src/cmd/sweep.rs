@@ -262,14 +262,10 @@ fn prepare(
 
 fn program(arm: &Arm) -> anyhow::Result<Program> {
     let this = repeats::this_program()?;
-    let file = match arm.program == this {
-        true => None,
-        // Without following links: a Python environment is known by the link to its interpreter.
-        false => Some(std::path::absolute(&arm.program).context("cannot find an arm's program")?),
-    };
     Ok(Program {
         name: arm.name.clone(),
-        file,
+        // As it was given: a plan may be published, and names no folder of this machine by itself.
+        file: (arm.program != this).then(|| arm.program.clone()),
         environment: arm.environment.clone(),
     })
 }
@@ -508,15 +504,24 @@ fn measure(dir: &Path, output: Output, clock: SystemClock) -> Result<Ending, Fai
         if point.axis == Axis::Threads {
             variables.insert(THREADS.to_owned(), point.value.to_string());
         }
-        Job {
+        let program = match file {
+            None => this.clone(),
+            Some(file) => repeats::checked(file.clone()).map_err(|problem| {
+                let dir = dir.display();
+                Failure::Usage(format!(
+                    "{dir}: {problem} here; go on where the sweep was begun"
+                ))
+            })?,
+        };
+        Ok(Job {
             config: repeats::settings_file(&arm, dir),
-            program: file.clone().unwrap_or(this.clone()),
+            program,
             variables,
             repeat: run.repeat,
             arm,
-        }
+        })
     });
-    let jobs: Vec<Job> = jobs.collect();
+    let jobs = jobs.collect::<Result<Vec<Job>, Failure>>()?;
     if jobs.is_empty() {
         output::message(output.quiet, "every run of the plan is complete");
         return Ok(Ending::Complete);

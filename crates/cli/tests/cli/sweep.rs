@@ -201,6 +201,34 @@ fn what_cannot_be_swept_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_plan_names_a_program_as_its_arm_does() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("tools")).unwrap();
+    let lfmark = env!("CARGO_BIN_EXE_lfmark");
+    std::os::unix::fs::symlink(lfmark, folder.path("tools/other")).unwrap();
+    folder.write("plain.toml", "");
+    folder.write("other.toml", "program = \"tools/other\"\n");
+    let arms = "--arm plain.toml --arm other.toml";
+    folder.ok(&format!("sweep {QUICK} --axis lora-rank=2 {arms}"));
+    let plan: Value = serde_json::from_str(&folder.read("out/sweep.json")).unwrap();
+    assert_eq!(plan["programs"][0]["file"], Value::Null);
+    assert_eq!(plan["programs"][1]["file"], "tools/other");
+
+    let runs = runs(&folder);
+    let run = runs.iter().find(|name| name.ends_with("-other")).unwrap();
+    fs::remove_dir_all(folder.path("out").join(run)).unwrap();
+    fs::rename(folder.path("tools"), folder.path("gone")).unwrap();
+    folder.check_error(
+        "sweep --resume out",
+        2,
+        &["out: `program` is tools/other, and there is no such file here"],
+    );
+    fs::rename(folder.path("gone"), folder.path("tools")).unwrap();
+    folder.ok("sweep --resume out");
+    at(&folder, "lora-rank-2-other");
+}
+
+#[test]
 fn every_process_of_a_context_axis_has_prompts_of_all_lengths() {
     let folder = Folder::new();
     let json = folder
