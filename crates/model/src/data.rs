@@ -258,23 +258,17 @@ pub struct Batch {
     pub counts: Counts,
 }
 
-/// A step is compiled anew for every number of scored positions, so that is a multiple of this,
-/// unless the row ends.
+/// Numbers of scored positions are multiples of this, unless the row ends.
 const SCORED_MULTIPLE: i32 = 16;
 
 impl Batch {
     /// `tokens` `[rows, width]` and `bounds` `[rows, 2]`, row after row.
     pub fn new(tokens: &[i32], bounds: &[i32], counts: Counts) -> Self {
         let rows = bounds.len() / 2;
-        let last = (tokens.len() / rows) as i32 - 1;
-        let mut scored = scored(bounds, last);
-        let left_out = rows * (last as usize - scored.clone().count());
-        if left_out < mlx::fewest_left_out() {
-            scored = 1..=last;
-        }
-        let scored: Vec<i32> = scored.collect();
+        let width = tokens.len() / rows;
+        let scored: Vec<i32> = positions_with_logits(bounds, width).collect();
         Self {
-            tokens: Array::from_slice(tokens, &[rows as i32, last + 1]),
+            tokens: Array::from_slice(tokens, &[rows as i32, width as i32]),
             bounds: Array::from_slice(bounds, &[rows as i32, 2]),
             scored: Array::from_slice(&scored, &[scored.len() as i32]),
             counts,
@@ -285,27 +279,36 @@ impl Batch {
     pub(crate) fn arrays(&self) -> [Array; 3] {
         [&self.tokens, &self.bounds, &self.scored].map(Array::clone)
     }
+}
 
-    /// Width and scored positions, by which the shapes of all that a step computes are known.
-    pub fn shape(&self) -> (i32, i32) {
-        (self.tokens.dim(1), self.scored.dim(0))
+/// The positions of a batch that get logits: all of them where leaving out the others saves nothing.
+fn positions_with_logits(bounds: &[i32], width: usize) -> RangeInclusive<i32> {
+    let last = width as i32 - 1;
+    let scored = scored(bounds, last);
+    let left_out = last as usize - scored.clone().count();
+    match bounds.len() / 2 * left_out < mlx::fewest_left_out() {
+        true => 1..=last,
+        false => scored,
     }
 }
 
-/// The fewest positions, from 1 to the last, that can be the only ones with logits.
+/// A range of the positions, from 1 to the last, with all that enter the loss: a quarter of them, two,
+/// three or all, rounded up. A step is compiled anew for every length.
 fn scored(bounds: &[i32], last: i32) -> RangeInclusive<i32> {
     let within = |row: &[i32]| (row[0].max(1), row[1].min(last));
     let rows = || {
-        bounds
-            .chunks_exact(2)
-            .map(within)
-            .filter(|(from, to)| from <= to)
+        let rows = bounds.chunks_exact(2).map(within);
+        rows.filter(|(from, to)| from <= to)
     };
     let from = rows().map(|(from, _)| from).min().unwrap_or(1);
     let to = rows().map(|(_, to)| to).max().unwrap_or(from);
-    let count = (to + 1 - from + SCORED_MULTIPLE - 1) / SCORED_MULTIPLE * SCORED_MULTIPLE;
-    let from = from.min(last + 1 - count).max(1);
-    from..=last.min(from + count - 1)
+    let round_up = |n: i32, multiple: i32| (n + multiple - 1) / multiple * multiple;
+    let count = (1..=4)
+        .map(|quarters| round_up(round_up(last * quarters, 4) / 4, SCORED_MULTIPLE).min(last))
+        .find(|&count| count > to - from)
+        .expect("four quarters hold every position");
+    let from = from.min(last + 1 - count);
+    from..=from + count - 1
 }
 
 /// Tokens of a batch, counted three ways.
@@ -442,10 +445,16 @@ impl Batches {
         (0..self.batches.len()).map(|index| self.build(index))
     }
 
-    /// One batch of every shape that a step will meet, in the order of the data.
+    /// One batch of every shape that a step will meet, in the order of the data: they differ in their
+    /// width, and in how many positions get logits.
     pub fn one_of_each_shape(&self) -> Vec<Batch> {
-        let mut found = BTreeSet::new();
-        self.each().filter(|it| found.insert(it.shape())).collect()
+        let mut shapes = BTreeSet::new();
+        let new = (0..self.batches.len()).filter(|&index| {
+            let width = self.width(index);
+            let scored = positions_with_logits(&self.bounds(index), width);
+            shapes.insert((width, scored.count()))
+        });
+        new.map(|index| self.build(index)).collect()
     }
 
     fn width(&self, index: usize) -> usize {
@@ -457,11 +466,18 @@ impl Batches {
         padded.min(self.max_seq_length)
     }
 
+    /// First and last position in the loss of every row.
+    fn bounds(&self, index: usize) -> Vec<i32> {
+        let width = self.width(index);
+        let rows = self.batches[index].iter().map(|&row| &self.rows[row]);
+        rows.flat_map(|row| [row.offset as i32, row.tokens.len().min(width) as i32])
+            .collect()
+    }
+
     fn build(&self, index: usize) -> Batch {
         let batch = &self.batches[index];
         let width = self.width(index);
         let mut tokens = vec![0_i32; batch.len() * width];
-        let mut bounds = Vec::with_capacity(2 * batch.len());
         let mut counts = Counts {
             rows: batch.len() as u32,
             real_tokens: 0,
@@ -472,11 +488,10 @@ impl Batches {
             let row = &self.rows[row];
             let length = row.tokens.len().min(width);
             slots[..length].copy_from_slice(&row.tokens[..length]);
-            bounds.extend([row.offset as i32, length as i32]);
             counts.real_tokens += length.min(width - 1) as u32;
             counts.loss_tokens += row.loss_tokens(width) as u32;
         }
-        Batch::new(&tokens, &bounds, counts)
+        Batch::new(&tokens, &self.bounds(index), counts)
     }
 }
 
@@ -499,6 +514,8 @@ fn check_vocabulary(data: &Dataset, vocab_size: i32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -509,11 +526,12 @@ mod tests {
             (&[0, 96], 96, 1..=96),
             (&[40, 70], 96, 40..=71),
             (&[60, 96], 96, 49..=96),
-            (&[90, 97], 96, 81..=96),
-            (&[5, 5], 96, 5..=20),
+            (&[90, 97], 96, 65..=96),
+            (&[5, 5], 96, 5..=36),
             (&[0, 3], 7, 1..=7),
+            (&[0, 97], 128, 1..=128),
             // Of several rows, those with a position in the loss count.
-            (&[40, 44, 30, 33, 90, 80], 96, 30..=45),
+            (&[40, 44, 30, 33, 90, 80], 96, 30..=61),
         ] {
             assert_eq!(scored(bounds, last), expected, "{bounds:?} of {last}");
         }
@@ -523,17 +541,21 @@ mod tests {
             generator.shuffle(&mut all);
             all[0]
         };
-        for _ in 0..2000 {
+        let mut counts = BTreeMap::<i32, BTreeSet<i32>>::new();
+        for _ in 0..20_000 {
             let last = 1 + draw(130);
             let bounds: Vec<i32> = (0..2 * (1 + draw(3))).map(|_| draw(last + 3)).collect();
             let found = scored(&bounds, last);
             let count = found.clone().count() as i32;
             assert!(1 <= *found.start() && *found.end() <= last);
             assert!(count % SCORED_MULTIPLE == 0 || count == last);
+            counts.entry(last).or_default().insert(count);
             for row in bounds.chunks_exact(2) {
                 let inside = (1..=last).filter(|p| (row[0]..=row[1]).contains(p));
                 inside.for_each(|p| assert!(found.contains(&p), "{p} of {bounds:?}, {last}"));
             }
         }
+        // Each is a compilation.
+        assert_eq!(counts.values().map(BTreeSet::len).max(), Some(4));
     }
 }
