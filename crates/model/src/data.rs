@@ -262,7 +262,7 @@ pub struct Batch {
 const SCORED_MULTIPLE: i32 = 16;
 
 impl Batch {
-    /// `tokens` `[rows, width]` and `bounds` `[rows, 2]`, row after row.
+    /// `tokens` `[rows, width]`, at least two wide, and `bounds` `[rows, 2]`, row after row.
     pub fn new(tokens: &[i32], bounds: &[i32], counts: Counts) -> Self {
         let rows = bounds.len() / 2;
         let width = tokens.len() / rows;
