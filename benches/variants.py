@@ -1,6 +1,6 @@
 """What each means is worth, from samples of variants in turn: python3 benches/variants.py FILE...
 
-A file is the CSV that the program of reports/breakdown/variants.patch prints, with a first column
+A file is the CSV that a program of reports/breakdown/variants*.patch prints, with a first column
 that names the process, gzipped or not. A round of a process has a block of steps or tokens of every
 variant. A process gives the median over its rounds of the ratio of a block's median to that of the
 block `as it is` in the same round; the first round is left out. Printed is the median of the

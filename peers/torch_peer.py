@@ -88,7 +88,7 @@ def run(work, switches, output):
 
     def train():
         model.train()
-        # One compilation for every width, as lfmark compiles.
+        # One compilation for every width.
         forward = torch.compile(loss_of, dynamic=False) if compiled else loss_of
         for number, batch in enumerate(batches, start=1):
             if number == 1 or record.begins_window(config["windows"], number):

@@ -451,7 +451,7 @@ impl Batches {
         let mut shapes = BTreeSet::new();
         let new = (0..self.batches.len()).filter(|&index| {
             let width = self.width(index);
-            let scored = positions_with_logits(&self.bounds(index), width);
+            let scored = positions_with_logits(&self.bounds(index, width), width);
             shapes.insert((width, scored.count()))
         });
         new.map(|index| self.build(index)).collect()
@@ -466,9 +466,8 @@ impl Batches {
         padded.min(self.max_seq_length)
     }
 
-    /// First and last position in the loss of every row.
-    fn bounds(&self, index: usize) -> Vec<i32> {
-        let width = self.width(index);
+    /// First and last position in the loss of every row of a batch of this width.
+    fn bounds(&self, index: usize, width: usize) -> Vec<i32> {
         let rows = self.batches[index].iter().map(|&row| &self.rows[row]);
         rows.flat_map(|row| [row.offset as i32, row.tokens.len().min(width) as i32])
             .collect()
@@ -491,7 +490,7 @@ impl Batches {
             counts.real_tokens += length.min(width - 1) as u32;
             counts.loss_tokens += row.loss_tokens(width) as u32;
         }
-        Batch::new(&tokens, &self.bounds(index), counts)
+        Batch::new(&tokens, &self.bounds(index, width), counts)
     }
 }
 
