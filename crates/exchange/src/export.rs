@@ -4,39 +4,21 @@
 //! complete runs of an arm with its 95 % interval, all of the same work and machine. Of every metric
 //! less is better, as `customSmallerIsBetter` of github-action-benchmark has it.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use metrics::compare::{Difference, Fields, Key, differing, machine_fields};
 use metrics::comparison::{Spread, spread};
-use metrics::noise::flat;
-use metrics::record::{Iteration, Start, Status};
+use metrics::fields::{self, Difference, Fields};
+use metrics::key::Key;
+use metrics::record::{Iteration, Start};
 use metrics::rules::ComparisonRules;
-use metrics::sets::{self, MetricKind};
+use metrics::run::Run;
+use metrics::sets::MetricKind;
 use metrics::store::Record;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::device;
-
-/// One run and its metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// Name of the run folder.
-    pub name: String,
-    /// What it is one of several runs of.
-    pub series: String,
-    /// Counted from 1; 1 for a run by itself.
-    pub repeat: u32,
-    pub complete: bool,
-    pub values: BTreeMap<MetricKind, f64>,
-    /// Words that tell the machine from others.
-    pub machine: String,
-    pub virtual_machine: bool,
-    /// What has to be equal of runs that have a mean.
-    key: Fields,
-    machine_key: Fields,
-}
 
 /// Runs of one series of which no mean can be taken.
 #[derive(Debug, Error, PartialEq)]
@@ -49,43 +31,26 @@ pub struct Unlike {
     pub fields: Vec<Difference>,
 }
 
-impl Run {
-    /// Of a record. A run by itself belongs to a series of program, model, type and device; one
-    /// of a set to that of its arm.
-    pub fn of(name: &str, record: &Record) -> Self {
-        let member = record.start.member.as_ref();
-        Self {
-            name: name.to_owned(),
-            series: member.map_or_else(|| series(&record.start), |member| member.arm.clone()),
-            repeat: member.map_or(1, |member| member.repeat),
-            complete: record
-                .end
-                .as_ref()
-                .is_some_and(|end| end.status == Status::Complete),
-            values: sets::values(record),
-            machine: machine(&record.start),
-            virtual_machine: record.start.machine.virtual_machine == Some(true),
-            key: {
-                let mut key = flat(&Key::of(record));
-                key.push(("program".to_owned(), record.start.program().0.to_owned()));
-                key
-            },
-            machine_key: machine_fields(&record.start),
-        }
-    }
+/// Name of the series of a run for a tracker. What ran on shared hardware is a series of its own.
+fn tracked(run: &Run, names_machine: bool) -> String {
+    let on = match names_machine {
+        true => format!(" on {}", machine(&run.start)),
+        false => String::new(),
+    };
+    let mark = match virtual_machine(run) {
+        true => " (virtual machine)",
+        false => "",
+    };
+    format!("{}{on}{mark}", series(run))
+}
 
-    /// Name of its series for a tracker. What ran on shared hardware is a series of its own.
-    fn tracked(&self, names_machine: bool) -> String {
-        let on = match names_machine {
-            true => format!(" on {}", self.machine),
-            false => String::new(),
-        };
-        let mark = match self.virtual_machine {
-            true => " (virtual machine)",
-            false => "",
-        };
-        format!("{}{on}{mark}", self.series)
-    }
+fn virtual_machine(run: &Run) -> bool {
+    run.start.machine.virtual_machine == Some(true)
+}
+
+/// Its place in its series, counted from 1; 1 for a run by itself.
+fn repeat(run: &Run) -> u32 {
+    run.member.as_ref().map_or(1, |member| member.repeat)
 }
 
 /// As in "Apple M4 Max, Mac16,5, 40 GPU cores, 64 GiB".
@@ -101,9 +66,13 @@ fn machine(start: &Start) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn series(start: &Start) -> String {
-    let (program, _) = start.program();
-    let (model, config) = (&start.model.name, &start.config);
+/// The arm of a run of a set; of a run by itself program, model, type and device.
+fn series(run: &Run) -> String {
+    if let Some(member) = &run.member {
+        return member.arm.clone();
+    }
+    let (program, _) = run.start.program();
+    let (model, config) = (&run.start.model.name, &run.start.config);
     format!("{program} {model} {} {}", config.dtype, config.device)
 }
 
@@ -117,22 +86,23 @@ struct Point {
 /// The complete runs, by series in the order in which these first appear. Where a series has runs
 /// of several machines, or `names_machine` says so, each machine is a series with its name.
 fn points(runs: &[Run], names_machine: bool) -> Result<Vec<Point>, Unlike> {
-    let complete: Vec<&Run> = runs.iter().filter(|run| run.complete).collect();
+    let complete: Vec<&Run> = runs.iter().filter(|run| run.is_complete()).collect();
     let mut points = Vec::new();
-    for (_, runs) in grouped(&complete, |run| run.tracked(false)) {
+    for (_, runs) in grouped(&complete, |run| tracked(run, false)) {
         let several = runs
             .iter()
-            .any(|run| run.machine_key != runs[0].machine_key);
-        for (series, runs) in grouped(&runs, |run| run.tracked(names_machine || several)) {
-            let fields = |of: fn(&Run) -> &Fields| {
-                let all: Vec<_> = runs
+            .any(|run| run.key.machine != runs[0].key.machine);
+        for (series, runs) in grouped(&runs, |run| tracked(run, names_machine || several)) {
+            let differing = |part: fn(&Key) -> &Rc<Fields>| {
+                let all: Vec<(&str, &Fields)> = runs
                     .iter()
-                    .map(|run| (run.name.as_str(), of(run)))
+                    .map(|run| (run.name.as_str(), &**part(&run.key)))
                     .collect();
-                differing(&all)
+                fields::differing(&all)
             };
-            let mut unlike = fields(|run| &run.key);
-            unlike.extend(fields(|run| &run.machine_key));
+            let mut unlike = differing(|key| &key.work);
+            unlike.extend(differing(|key| &key.how));
+            unlike.extend(differing(|key| &key.machine));
             if !unlike.is_empty() {
                 return Err(Unlike {
                     series,
@@ -140,7 +110,7 @@ fn points(runs: &[Run], names_machine: bool) -> Result<Vec<Point>, Unlike> {
                 });
             }
             points.extend(MetricKind::ALL.into_iter().filter_map(|metric| {
-                let values = runs.iter().map(|run| run.values.get(&metric).copied());
+                let values = runs.iter().map(|run| run.value(metric));
                 // What some runs lack is of other runs than the rest, and is left out.
                 let values: Vec<f64> = values.collect::<Option<_>>()?;
                 Some(Point {
@@ -258,17 +228,17 @@ pub fn csv(runs: &[Run]) -> Result<String, csv::Error> {
         .terminator(csv::Terminator::CRLF)
         .from_writer(Vec::new());
     for run in runs {
-        for (metric, &value) in &run.values {
+        for (metric, value) in run.values() {
             writer.serialize(Row {
                 run: no_formula(&run.name),
-                series: no_formula(&run.series),
-                repeat: run.repeat,
-                complete: run.complete,
+                series: no_formula(&series(run)),
+                repeat: repeat(run),
+                complete: run.is_complete(),
                 metric: metric.name(),
-                unit: unit(*metric),
+                unit: unit(metric),
                 value,
-                machine: no_formula(&run.machine),
-                virtual_machine: run.virtual_machine,
+                machine: no_formula(&machine(&run.start)),
+                virtual_machine: virtual_machine(run),
             })?;
         }
     }
@@ -317,12 +287,13 @@ struct Sample<'a> {
 pub fn json_lines(run: &Run, record: &Record) -> Result<String, serde_json::Error> {
     let start = &record.start;
     let (program, program_version) = start.program();
+    let series = series(run);
     let mut lines = String::new();
     for iteration in &record.iterations {
         lines += &serde_json::to_string(&Sample {
             run: &run.name,
-            series: &run.series,
-            repeat: run.repeat,
+            series: &series,
+            repeat: repeat(run),
             started_unix_ms: start.started_unix_ms,
             program,
             program_version,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use exchange::export::{self, Run};
+use exchange::export;
 use exchange::share::{Privacy, REMOVED, is_telling, share};
 use metrics::record::{Event, Member, Start};
+use metrics::run::Run;
 use metrics::sets::MetricKind;
 use metrics::store::{self, Record};
+use metrics::summary::RunStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -36,12 +38,12 @@ fn runs() -> Vec<Run> {
     let record = store::parse(RECORD).unwrap();
     let of = |repeat| Run::of(&format!("run-{repeat}"), &member(&record, repeat));
     let mut runs: Vec<Run> = (1..=3).map(of).collect();
-    runs[2].complete = false;
+    runs[2].status = RunStatus::CutOff;
     runs
 }
 
 fn mean(runs: &[Run], metric: MetricKind) -> f64 {
-    (runs[0].values[&metric] * runs[1].values[&metric]).sqrt()
+    (runs[0].values()[&metric] * runs[1].values()[&metric]).sqrt()
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn runs_of_different_work_have_no_mean() {
         ],
     );
     // Only what has a mean has to be alike.
-    runs[1].complete = false;
+    runs[1].status = RunStatus::CutOff;
     assert_eq!(series(&runs, false).len(), 1);
     // Machines that no name tells apart.
     let limited = |name, watts: u64| {

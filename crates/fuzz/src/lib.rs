@@ -22,8 +22,10 @@ use metrics::{
     audit, claims,
     compare::{self, Runs},
     comparison::MetricNoise,
-    gate, linux, mac, metallib,
-    noise::{self, Key, Noise, StoredNoise},
+    gate,
+    key::Key,
+    linux, mac, metallib,
+    noise::{self, Noise, Owner, StoredNoise},
     prompts, quality,
     rules::{ComparisonRules, Rules},
     sets::{Process, Set, Versus},
@@ -172,8 +174,8 @@ fn record(data: &[u8]) {
     runs.add("a", "a", &record);
     let others = Runs::default();
     let limits = gate::Limits::default();
-    gate::judge(&runs, &others, &limits, None, &ComparisonRules::default());
-    let _ = compare::compare(&runs, &[], &ComparisonRules::default());
+    gate::judge(&runs, &others, &limits, None, &Rules::default());
+    let _ = compare::compare(&runs, &[], &Rules::default());
     if let Some(process) = Process::of("a", &record) {
         Noise::of(&Set::new(vec![process], Vec::new()).expect("one process is a set")).ok();
     }
@@ -515,7 +517,6 @@ fn records() -> io::Result<Vec<Vec<u8>>> {
 fn noise_floors() -> io::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string(root().join(RECORDS[1]))?;
     let record: Record = store::parse(&text).map_err(io::Error::other)?;
-    let process = Process::of("a", &record).ok_or_else(|| io::Error::other("of no set"))?;
     let metrics = ["step_time", "footprint"].map(|metric| {
         let stored = StoredNoise {
             noise: MetricNoise { runs: 5, sd: 0.01 },
@@ -529,7 +530,7 @@ fn noise_floors() -> io::Result<Vec<Vec<u8>>> {
         measured_unix_ms: 0,
         set: "a".to_owned(),
         runs: vec!["a".to_owned()],
-        key: Key::of(&process),
+        key: Owner::of(&Key::of(&record)),
         metrics: metrics.into(),
     };
     Ok(vec![noise.text().into_bytes()])

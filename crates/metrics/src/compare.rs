@@ -6,27 +6,31 @@
 //! thousands of them fit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, spread};
-use crate::leak;
-use crate::noise::{self, flat};
-use crate::performance::{self, Figure};
-use crate::record::{Member, Start};
-use crate::rules::ComparisonRules;
-use crate::sets::{self, MetricKind, Work};
+use crate::fields::{self, Difference, Fields, value_of};
+use crate::key::Key;
+use crate::performance::Figure;
+use crate::record::Start;
+use crate::rules::{ComparisonRules, Rules};
+use crate::run::Run;
+use crate::sets::MetricKind;
 use crate::store::Record;
-use crate::summary::{self, RunStatus};
-use crate::{bandwidth, roofline, validity};
+use crate::study::{
+    self, Held, Pairing, TEXTS_DIFFER, alike_texts, differences, held, not_ranked, said, values,
+};
+use crate::{bandwidth, roofline};
 
 /// Runs to compare, as they were read.
 #[derive(Debug, Default)]
 pub struct Runs {
     runs: Vec<Run>,
+    /// The column of each.
+    of_column: Vec<usize>,
     /// Of the first run of every column.
     columns: Vec<Origin>,
     /// What tells every column from the others, and which it is.
@@ -37,46 +41,6 @@ pub struct Runs {
     fields: HashSet<Rc<Fields>>,
     seen: HashSet<u64>,
     notices: Vec<String>,
-}
-
-/// Fields with their paths, in order.
-pub type Fields = Vec<(String, String)>;
-
-/// What has to be equal of runs for their numbers to be compared.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Key {
-    #[serde(flatten)]
-    pub work: Work,
-    pub lora_targets: Vec<String>,
-    pub lora_rank: u32,
-    /// Stands for the token counts of every iteration.
-    pub iteration_tokens: String,
-    pub compile: bool,
-    pub clear_cache: bool,
-    pub mlx_version: String,
-    /// `release` or `debug`.
-    pub profile: String,
-}
-
-impl Key {
-    pub fn of(record: &Record) -> Self {
-        let Start {
-            config,
-            mlx,
-            lfmark,
-            ..
-        } = &record.start;
-        Self {
-            work: Work::of(record),
-            lora_targets: config.lora.targets.clone(),
-            lora_rank: config.lora.rank,
-            iteration_tokens: format!("{:016x}", sets::iterations_hash(record)),
-            compile: config.compile,
-            clear_cache: config.clear_cache,
-            mlx_version: mlx.version.clone(),
-            profile: lfmark.profile.clone(),
-        }
-    }
 }
 
 /// What tells a column from the others.
@@ -94,13 +58,12 @@ struct Identity {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Origin {
     argument: String,
-    pub(crate) machine: Rc<Fields>,
     arm: Option<String>,
     /// Of its first run, without the lengths of its samples.
-    pub(crate) start: Start,
+    pub(crate) start: Rc<Start>,
+    /// Of its first run.
+    pub(crate) key: Key,
     bandwidth: Option<Bandwidth>,
-    /// Of the noise floor that its first run needs.
-    noise_key: noise::Key,
     steps: Steps,
 }
 
@@ -132,36 +95,6 @@ impl Steps {
         let rates = self.total_ns.iter().map(|ns| self.runs as f64 * 1e9 / ns);
         (1..).zip(rates).filter(|it| it.1.is_finite()).collect()
     }
-}
-
-/// What is kept of one run.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) name: String,
-    pub(crate) column: usize,
-    /// The same for a copy of it.
-    identity: u64,
-    pub(crate) key: Rc<Fields>,
-    /// What was recorded of settings that are not in the key.
-    pub(crate) settings: Rc<Fields>,
-    /// Of the system and library, what an update changes.
-    pub(crate) system: Rc<Fields>,
-    /// Of the build, where it had no changes; else why it stands for none.
-    pub(crate) commit: Result<Rc<str>, &'static str>,
-    pub(crate) started_unix_ms: u64,
-    pub(crate) status: RunStatus,
-    pub(crate) marks: Vec<validity::Mark>,
-    pub(crate) values: BTreeMap<MetricKind, f64>,
-    pub(crate) rates: BTreeMap<Rate, f64>,
-    pub(crate) growth: Option<leak::Verdict>,
-    /// Its place in its set, where it was started in one.
-    pub(crate) member: Option<Member>,
-    /// Power source and energy mode, as first read.
-    pub(crate) power: [Option<String>; 2],
-    /// Mean power while the rate was measured, by rail.
-    watts: Vec<(Rate, String, f64)>,
-    /// Lengths of the prompts and of what was generated for them, in tokens.
-    texts: Vec<(u32, usize)>,
 }
 
 /// A rate that is shown beside the metrics, and normalised.
@@ -201,13 +134,25 @@ pub struct Bandwidth {
     pub source: Option<&'static str>,
 }
 
+impl Rate {
+    /// Of a run, where it was measured.
+    fn of(self, run: &Run) -> Option<f64> {
+        let figure = |figure: Figure| run.figures.get(&figure).copied();
+        match self {
+            Self::Iterations => figure(Figure::IterationRate),
+            Self::TrainedTokens => figure(Figure::TokenRate),
+            Self::GeneratedTokens => run.value(MetricKind::TokenTime).map(|ns| 1e9 / ns),
+        }
+    }
+}
+
 /// Why runs are not compared.
 #[derive(Debug, Error, PartialEq)]
 pub enum CompareError {
     #[error(
         "these runs are not alike: {}; compare runs of the same work, or give --allow with each \
          field that may differ",
-        fields.iter().map(Difference::text).collect::<Vec<_>>().join("; ")
+        fields::texts(fields)
     )]
     Mismatch { fields: Vec<Difference> },
     #[error("--allow {field}: runs have no such field; the fields are {known}")]
@@ -217,39 +162,6 @@ pub enum CompareError {
         .0
     )]
     TooFew(String),
-}
-
-/// A field of the key in which runs differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    pub field: String,
-    /// One of the first run, and the first other one; `None` where there is no such field.
-    pub values: [Option<String>; 2],
-    /// The runs that have them.
-    pub runs: [String; 2],
-}
-
-/// A value longer than this is not shown in a message.
-const LONGEST_VALUE: usize = 60;
-
-/// A value of a field, as a message shows it.
-fn shown(value: Option<&str>) -> &str {
-    match value {
-        None => "none",
-        Some(long) if long.len() > LONGEST_VALUE => "another value",
-        Some(value) => value,
-    }
-}
-
-impl Difference {
-    /// As in "dtype (f32 in a, bf16 in b)".
-    pub fn text(&self) -> String {
-        let of = |at: usize| {
-            let value = shown(self.values[at].as_deref());
-            format!("{value} in {}", self.runs[at])
-        };
-        format!("{} ({}, {})", self.field, of(0), of(1))
-    }
 }
 
 impl Runs {
@@ -265,88 +177,24 @@ impl Runs {
     ///
     /// A copy of a run that is there already is left out, since it is no further measurement.
     pub fn add(&mut self, argument: &str, name: &str, record: &Record) {
-        let start = &record.start;
-        let times: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
-        let mut hasher = DefaultHasher::new();
-        (&start.run_id, start.started_unix_ms, &times).hash(&mut hasher);
-        for generation in &record.generations {
-            generation.token_ns.hash(&mut hasher);
-        }
-        let identity = hasher.finish();
-        if !self.seen.insert(identity) {
+        let mut run = Run::of(name, record);
+        if !self.seen.insert(run.identity) {
             self.notices
                 .push(format!("{name} is left out: it is a copy of another run"));
             return;
         }
-        let (values, cropped) = sets::measured(record);
-        let values: BTreeMap<_, _> = values
-            .into_iter()
-            .map(|(kind, run)| (kind, run.value))
-            .collect();
-        let figures = performance::figures(record, cropped);
-        let rates = [
-            (
-                Rate::Iterations,
-                figures.get(&Figure::IterationRate).copied(),
-            ),
-            (
-                Rate::TrainedTokens,
-                figures.get(&Figure::TokenRate).copied(),
-            ),
-            (
-                Rate::GeneratedTokens,
-                values.get(&MetricKind::TokenTime).map(|ns| 1e9 / ns),
-            ),
-        ];
-        let summary = summary::summarize(record);
-        let rails = summary.energy.iter().flat_map(|energy| &energy.rails);
-        let watts = rails.flat_map(|rail| {
-            let of = |rate, slice: &Option<crate::energy::Slice>| {
-                let watts = slice.as_ref()?.watts;
-                (watts > 0.0).then(|| (rate, rail.name.clone(), watts))
-            };
-            let training =
-                [Rate::Iterations, Rate::TrainedTokens].map(|rate| of(rate, &rail.training));
-            training
-                .into_iter()
-                .chain([of(Rate::GeneratedTokens, &rail.generation)])
-                .flatten()
-        });
-        let states = &record.states;
-        let machine = interned(&mut self.fields, machine_fields(start));
-        let run = Run {
-            name: name.to_owned(),
-            column: self.column(argument, machine, record),
-            identity,
-            key: interned(&mut self.fields, flat(&Key::of(record))),
-            settings: interned(&mut self.fields, settings(start)),
-            system: interned(&mut self.fields, system(start)),
-            commit: commit(start),
-            started_unix_ms: start.started_unix_ms,
-            status: summary.status,
-            marks: summary.marks.clone(),
-            values,
-            rates: rates
-                .into_iter()
-                .filter_map(|(rate, value)| Some((rate, value?)))
-                .collect(),
-            growth: summary.memory.growth.map(|growth| growth.verdict),
-            member: start.member.clone(),
-            power: [
-                states.iter().find_map(|state| state.power_source.clone()),
-                states.iter().find_map(validity::energy_mode),
-            ],
-            watts: watts.collect(),
-            texts: record
-                .generations
-                .iter()
-                .map(|it| (it.prompt_tokens, it.token_ids.len()))
-                .collect(),
-        };
-        if not_ranked(&run).is_none() {
-            self.columns[run.column].steps.add(record);
+        for part in run.key.parts_mut() {
+            *part = interned(&mut self.fields, Rc::clone(part));
+        }
+        let column = self.column(argument, &run, record);
+        let origin = &mut self.columns[column];
+        // Thousands of runs have to fit.
+        run.start = Rc::clone(&origin.start);
+        if study::not_ranked(&run).is_none() {
+            origin.steps.add(record);
         }
         self.runs.push(run);
+        self.of_column.push(column);
     }
 
     /// Adds what has to be said of reading.
@@ -364,7 +212,7 @@ impl Runs {
 
     /// The commits that runs measure.
     pub fn commits(&self) -> BTreeSet<&str> {
-        let commits = self.runs.iter().map(|run| run.commit.as_deref());
+        let commits = self.runs.iter().map(commit);
         commits.filter_map(Result::ok).collect()
     }
 
@@ -386,13 +234,31 @@ impl Runs {
             .collect()
     }
 
-    pub(crate) fn all(&self) -> &[Run] {
-        &self.runs
+    /// The runs with the column of each.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (usize, &Run)> {
+        self.of_column.iter().copied().zip(&self.runs)
     }
 
-    /// The key of the noise floor that the first run needs.
-    pub fn noise_key(&self) -> Option<&noise::Key> {
-        self.columns.first().map(|column| &column.noise_key)
+    /// The complete runs of a column.
+    fn complete_of(&self, column: usize) -> Vec<&Run> {
+        self.placed()
+            .filter(|(at, run)| *at == column && run.is_complete())
+            .map(|(_, run)| run)
+            .collect()
+    }
+
+    /// The complete runs; the others become notices.
+    pub(crate) fn complete(&self, notices: &mut Vec<String>) -> Vec<&Run> {
+        let (complete, others): (Vec<&Run>, Vec<&Run>) =
+            self.runs.iter().partition(|run| run.is_complete());
+        let others = others.iter();
+        notices.extend(others.map(|run| format!("{} is left out: it did not complete", run.name)));
+        complete
+    }
+
+    /// The key of the first run.
+    pub fn key(&self) -> Option<&Key> {
+        self.columns.first().map(|column| &column.key)
     }
 
     /// The builds of lfmark that did the work, each with its version, commit, and whether that was
@@ -410,23 +276,25 @@ impl Runs {
         &self.notices
     }
 
-    /// The stable fields of a run's machine, and of the device in it.
-    pub(crate) fn machine(&self, run: &Run) -> &Fields {
-        &self.columns[run.column].machine
+    /// What would keep any candidate from being judged against these runs.
+    pub fn circumstances(&self) -> Circumstances {
+        let runs: Vec<&Run> = self.runs.iter().collect();
+        study::circumstances(&[&runs], false, &study::nothing)
     }
 
     pub(crate) fn columns(&self) -> &[Origin] {
         &self.columns
     }
 
-    fn column(&mut self, argument: &str, machine: Rc<Fields>, record: &Record) -> usize {
-        let start = &record.start;
+    fn column(&mut self, argument: &str, run: &Run, record: &Record) -> usize {
+        let start = &run.start;
         let (program, version) = start.program();
         let lfmark = &start.lfmark;
+        let arm = run.member.as_ref().map(|member| member.arm.clone());
         let identity = Identity {
             argument: argument.to_owned(),
-            machine: Rc::clone(&machine),
-            arm: start.member.as_ref().map(|member| member.arm.clone()),
+            machine: Rc::clone(&run.key.machine),
+            arm: arm.clone(),
             program: program.to_owned(),
             build: (!self.across_builds)
                 .then(|| (version.to_owned(), lfmark.commit.clone(), lfmark.dirty)),
@@ -434,14 +302,11 @@ impl Runs {
         let next = self.columns.len();
         let column = *self.identities.entry(identity).or_insert(next);
         if column == next {
-            let mut kept = start.clone();
-            kept.data.sample_tokens = Vec::new();
             self.columns.push(Origin {
                 argument: argument.to_owned(),
-                machine,
-                arm: start.member.as_ref().map(|member| member.arm.clone()),
-                noise_key: noise::Key::new(&kept, Work::of(record)),
-                start: kept,
+                arm,
+                start: Rc::clone(start),
+                key: run.key.clone(),
                 bandwidth: bandwidth_of(record),
                 steps: Steps::default(),
             });
@@ -451,111 +316,25 @@ impl Runs {
 }
 
 /// The one of these that is equal, or this one as another.
-fn interned(known: &mut HashSet<Rc<Fields>>, fields: Fields) -> Rc<Fields> {
-    if let Some(same) = known.get(&fields) {
-        return Rc::clone(same);
+fn interned(known: &mut HashSet<Rc<Fields>>, fields: Rc<Fields>) -> Rc<Fields> {
+    match known.get(&fields) {
+        Some(same) => Rc::clone(same),
+        None => {
+            known.insert(Rc::clone(&fields));
+            fields
+        }
     }
-    let fields = Rc::new(fields);
-    known.insert(Rc::clone(&fields));
-    fields
 }
 
 /// The commit that a run measures, or why it measures none.
-fn commit(start: &Start) -> Result<Rc<str>, &'static str> {
-    let build = &start.lfmark;
-    match (&build.commit, build.dirty) {
-        _ if start.engine.is_some() => Err("another program did its work, of no commit"),
-        (_, Some(true)) => Err("it was built with changes that were not committed"),
-        (Some(commit), _) => Ok(commit.as_str().into()),
+pub(crate) fn commit(run: &Run) -> Result<&str, &'static str> {
+    let of_build = |field| value_of(&run.key.build, field).filter(|value| *value != "null");
+    match (of_build("lfmark.commit"), of_build("lfmark.dirty")) {
+        _ if run.start.engine.is_some() => Err("another program did its work, of no commit"),
+        (_, Some("true")) => Err("it was built with changes that were not committed"),
+        (Some(commit), _) => Ok(commit),
         (None, _) => Err("its build names no commit"),
     }
-}
-
-/// What is the same of a machine, and of the device that is used, from run to run.
-pub fn machine_fields(start: &Start) -> Fields {
-    let mut fields = flat(&start.machine.stable());
-    for (name, value) in [
-        ("device", Some(&start.config.device)),
-        ("backend", Some(&start.mlx.backend)),
-        ("device_name", start.mlx.device_name.as_ref()),
-    ] {
-        let value = value.cloned().unwrap_or_default();
-        fields.push((name.to_owned(), value));
-    }
-    fields
-}
-
-/// Settings with which runs of one key can differ, where they are known.
-fn settings(start: &Start) -> Fields {
-    let Start { config, mlx, .. } = start;
-    let known = |name: &str, value: Option<String>| Some((name.to_owned(), value?));
-    let some = |has: bool| if has { "some" } else { "none" }.to_owned();
-    let lib = mlx.metallib.as_ref();
-    let named = [
-        known(
-            "Metal's kernels",
-            lib.map(|lib| {
-                let built_for = lib.built_for.as_deref().unwrap_or("an unknown system");
-                format!("{} bytes built for {built_for}", lib.bytes)
-            }),
-        ),
-        known(
-            "kernels for neural accelerators",
-            lib.map(|lib| some(lib.neural_accelerators)),
-        ),
-        known(
-            "kernels that compiling made",
-            config.fused_kernels.map(some),
-        ),
-        known(
-            "the sources of the process footprint",
-            start.footprint_source.clone(),
-        ),
-        known("batch_order", Some(config.batch_order.clone())),
-        known("seed", Some(config.seed.to_string())),
-        known("lora.scale", Some(config.lora.scale.to_string())),
-        known("lora.layers", Some(config.lora.layers.to_string())),
-        known("mlx.blas", mlx.blas.clone()),
-    ];
-    let under = |name: &'static str, fields: Fields| {
-        let path = move |(path, value)| (format!("{name}.{path}"), value);
-        fields.into_iter().map(path)
-    };
-    let mut all: Fields = named.into_iter().flatten().collect();
-    all.extend(under("optimizer", flat(&config.optimizer)).filter(|it| it.0 != "optimizer.name"));
-    // A process of a set has empty folders of its own.
-    let own = start
-        .member
-        .as_ref()
-        .and_then(|it| it.empty_caches.as_ref());
-    let mut variables = mlx.variables.clone();
-    variables.retain(|name, _| !own.is_some_and(|own| own.contains(name)));
-    all.extend(under(VARIABLES, flat(&variables)));
-    all
-}
-
-/// Of these settings one that is not recorded was not set.
-pub(crate) const VARIABLES: &str = "mlx.variables";
-
-/// What an update of the system or of the library changes, where it is known.
-fn system(start: &Start) -> Fields {
-    let Start { machine, mlx, .. } = start;
-    let library = mlx.library_sha256.as_deref();
-    let all = [
-        ("os_version", machine.os_version.as_deref()),
-        ("kernel", machine.kernel.as_deref()),
-        ("gpu_driver", machine.gpu_driver.as_deref()),
-        (
-            "mlx.library_sha256",
-            library.map(|hash| hash.get(..12).unwrap_or(hash)),
-        ),
-    ];
-    let known = all
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
-    known
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// What is published of a GPU; of a CPU, what the processors copied.
@@ -613,14 +392,6 @@ impl Allowed {
     pub fn text(&self) -> String {
         format!("{} ({})", self.difference.field, said(&self.columns))
     }
-}
-
-/// What the runs of a column have in a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Held {
-    pub column: String,
-    /// Each once; `None` where there is no such field.
-    pub values: Vec<Option<String>>,
 }
 
 /// Runs of one program on one machine.
@@ -685,107 +456,188 @@ pub struct Apart {
 /// # Errors
 ///
 /// See [`CompareError`].
-pub fn compare(
-    runs: &Runs,
-    allow: &[String],
-    rules: &ComparisonRules,
-) -> Result<Summary, CompareError> {
-    let complete = runs
-        .runs
-        .iter()
-        .filter(|run| run.status == RunStatus::Complete);
-    let complete: Vec<&Run> = complete.collect();
+pub fn compare(runs: &Runs, allow: &[String], rules: &Rules) -> Result<Summary, CompareError> {
+    let complete: Vec<&Run> = runs.runs.iter().filter(|run| run.is_complete()).collect();
     check_allowed(&complete, allow)?;
-    let ranked_runs = runs.runs.iter().filter(|run| not_ranked(run).is_none());
-    let ranked_runs: Vec<&Run> = ranked_runs.collect();
-    let (allowed, refused): (Vec<_>, Vec<_>) = differences(&ranked_runs)
-        .into_iter()
-        .partition(|it| allow.iter().any(|allowed| names(allowed, &it.field)));
-    if !refused.is_empty() {
-        return Err(CompareError::Mismatch { fields: refused });
-    }
-    let reference = ranked_runs.first().or(complete.first()).copied();
-    let columns = column_names(&runs.columns);
-    let mut of_columns: Vec<Vec<&Run>> = vec![Vec::new(); columns.len()];
-    let mut apart: Vec<(usize, String, Vec<&Run>)> = Vec::new();
-    for run in &runs.runs {
-        match not_ranked(run) {
-            None => of_columns[run.column].push(run),
-            Some(why) => match apart
-                .iter_mut()
-                .find(|it| it.0 == run.column && it.1 == why)
-            {
-                Some((.., others)) => others.push(run),
-                None => apart.push((run.column, why, vec![run])),
-            },
-        }
-    }
-    let ranked: Vec<usize> = (0..columns.len())
-        .filter(|at| !of_columns[*at].is_empty())
-        .collect();
-    let apart = apart.into_iter().map(|(column, why, runs)| {
-        let metrics = MetricKind::ALL.into_iter().filter_map(|metric| {
-            Some((
-                metric,
-                estimate(
-                    &values(&runs, |run| run.values.get(&metric).copied())?,
-                    rules,
-                )?,
-            ))
-        });
-        let complete = runs.iter().filter(|run| run.status == RunStatus::Complete);
-        let with_reference: Vec<&Run> = reference.iter().chain(complete).copied().collect();
-        Apart {
-            column: columns[column].clone(),
-            why,
-            differs: differences(&with_reference),
-            runs: runs.iter().map(|run| run.name.clone()).collect(),
-            metrics: metrics.collect(),
-        }
-    });
-    let apart: Vec<Apart> = apart.collect();
+    let names = column_names(&runs.columns);
     // Of runs that are all apart there is something to show.
-    if columns.len() < 2 {
-        return Err(CompareError::TooFew(match columns.first() {
+    if names.len() < 2 {
+        return Err(CompareError::TooFew(match names.first() {
             Some(only) => format!("all runs are of {only}"),
             None => "there is no run".to_owned(),
         }));
     }
-    let arms: Vec<&[&Run]> = ranked.iter().map(|at| of_columns[*at].as_slice()).collect();
-    let origins: Vec<&Origin> = ranked.iter().map(|at| &runs.columns[*at]).collect();
-    let texts_differ = !alike_texts(arms.iter().flat_map(|arm| arm.iter().copied()));
-    let any = |cells: &[Option<Estimate>]| cells.iter().any(Option::is_some);
+    let sorted = Sorted::new(runs);
+    let (allowed, refused): (Vec<_>, Vec<_>) = work_differences(&sorted.ranked())
+        .into_iter()
+        .partition(|it| allow.iter().any(|allowed| stands_for(allowed, &it.field)));
+    if !refused.is_empty() {
+        return Err(CompareError::Mismatch { fields: refused });
+    }
+    let arms: Vec<&[&Run]> = sorted.columns.iter().map(|it| it.1.as_slice()).collect();
+    let origins: Vec<&Origin> = sorted
+        .columns
+        .iter()
+        .map(|it| &runs.columns[it.0])
+        .collect();
+    let shown: Vec<&str> = sorted
+        .columns
+        .iter()
+        .map(|it| names[it.0].as_str())
+        .collect();
+    let texts_differ = !alike_texts(sorted.ranked());
+    let rows = rows(&arms, &origins, texts_differ, &allowed, &rules.comparison);
+    let may_differ = |field: &str| allow.iter().any(|allowed| stands_for(allowed, field));
+    let columns = shown.iter().enumerate().map(|(place, name)| Column {
+        name: (*name).to_owned(),
+        runs: arms[place].iter().map(|run| run.name.clone()).collect(),
+        start: Start::clone(&origins[place].start),
+        bandwidth: origins[place].bandwidth.clone(),
+        against_first: (place > 0)
+            .then(|| {
+                // A disturbed run is shown apart, and makes the verdict void all the same.
+                let complete = [0, place].map(|at| runs.complete_of(sorted.columns[at].0));
+                against(complete, texts_differ, &may_differ, rules)
+            })
+            .flatten(),
+        step_rates: origins[place].steps.rates(),
+    });
+    let columns = columns.collect();
+    let allowed = allowed.into_iter().map(|difference| Allowed {
+        columns: held_of_work(&difference.field, &arms, &shown),
+        difference,
+    });
+    let mut warnings = study::warnings(&arms, &shown);
+    if let Some(run) = sorted
+        .ranked()
+        .iter()
+        .find(|it| study::shared_hardware(it).is_some())
+    {
+        warnings.push(study::on_shared_hardware(run));
+    }
+    warnings.extend(texts_differ.then(|| TEXTS_DIFFER.to_owned()));
+    Ok(Summary {
+        allowed: allowed.collect(),
+        columns,
+        apart: sorted.apart(&complete, &names, &rules.comparison),
+        metrics: rows.0,
+        rates: rows.1,
+        normalised: rows.2,
+        rules: rules.comparison,
+        warnings,
+        notices: runs.notices.clone(),
+    })
+}
+
+/// Runs by column, those that are compared and those that are shown apart.
+struct Sorted<'a> {
+    columns: Vec<(usize, Vec<&'a Run>)>,
+    apart: Vec<(usize, String, Vec<&'a Run>)>,
+}
+
+impl<'a> Sorted<'a> {
+    fn new(runs: &'a Runs) -> Self {
+        let on_own_hardware =
+            |run: &Run| not_ranked(run).is_none() && study::shared_hardware(run).is_none();
+        // Virtual machines are compared with each other, and never beside hardware.
+        let hardware = runs.runs.iter().any(on_own_hardware);
+        let mut columns: Vec<(usize, Vec<&Run>)> =
+            (0..runs.columns.len()).map(|at| (at, Vec::new())).collect();
+        let mut apart: Vec<(usize, String, Vec<&Run>)> = Vec::new();
+        for (column, run) in runs.placed() {
+            let beside_hardware = || study::shared_hardware(run).filter(|_| hardware);
+            let Some(why) = not_ranked(run).or_else(beside_hardware) else {
+                columns[column].1.push(run);
+                continue;
+            };
+            match apart.iter_mut().find(|it| it.0 == column && it.1 == why) {
+                Some((.., others)) => others.push(run),
+                None => apart.push((column, why, vec![run])),
+            }
+        }
+        columns.retain(|(_, runs)| !runs.is_empty());
+        Self { columns, apart }
+    }
+
+    fn ranked(&self) -> Vec<&'a Run> {
+        let runs = self.columns.iter().flat_map(|it| &it.1);
+        runs.copied().collect()
+    }
+
+    fn apart(&self, complete: &[&Run], names: &[String], rules: &ComparisonRules) -> Vec<Apart> {
+        let reference = self.ranked().first().or(complete.first()).copied();
+        let apart = self.apart.iter().map(|(column, why, runs)| {
+            let metrics = MetricKind::ALL.into_iter().filter_map(|metric| {
+                let values = values(runs, |run| run.value(metric))?;
+                Some((metric, estimate(&values, rules)?))
+            });
+            let complete = runs.iter().filter(|run| run.is_complete());
+            let with_reference: Vec<&Run> = reference.iter().chain(complete).copied().collect();
+            Apart {
+                column: names[*column].clone(),
+                why: why.clone(),
+                differs: work_differences(&with_reference),
+                runs: runs.iter().map(|run| run.name.clone()).collect(),
+                metrics: metrics.collect(),
+            }
+        });
+        apart.collect()
+    }
+}
+
+/// The fields of work, and of the way it is done, in which any run differs from the first one.
+pub(crate) fn work_differences(runs: &[&Run]) -> Vec<Difference> {
+    let mut found = differences(runs, |key| &key.work);
+    found.extend(differences(runs, |key| &key.how));
+    found
+}
+
+fn held_of_work(field: &str, arms: &[&[&Run]], names: &[&str]) -> Vec<Held> {
+    let works = arms
+        .concat()
+        .iter()
+        .any(|run| value_of(&run.key.work, field).is_some());
+    match works {
+        true => held(field, arms, names, |key| &key.work),
+        false => held(field, arms, names, |key| &key.how),
+    }
+}
+
+type Rows = (Vec<Row<MetricKind>>, Vec<Row<Rate>>, Vec<Row<Normalised>>);
+
+/// The rows of all tables, with the best of each.
+fn rows(
+    arms: &[&[&Run]],
+    origins: &[&Origin],
+    texts_differ: bool,
+    allowed: &[Difference],
+    rules: &ComparisonRules,
+) -> Rows {
     let metric_row = |metric: MetricKind| {
-        row(metric, &arms, rules, |run, _| {
+        row(metric, arms, rules, |run, _| {
             let left_out = metric == MetricKind::TokenTime && texts_differ;
-            run.values.get(&metric).copied().filter(|_| !left_out)
+            run.value(metric).filter(|_| !left_out)
         })
     };
     let left_out = |rate: Rate| rate == Rate::GeneratedTokens && texts_differ;
     let rate_row = |rate: Rate| {
-        row(rate, &arms, rules, |run, _| {
-            run.rates.get(&rate).copied().filter(|_| !left_out(rate))
+        row(rate, arms, rules, |run, _| {
+            rate.of(run).filter(|_| !left_out(rate))
         })
     };
     let normalised_row = |what: Normalised| {
-        row(what.clone(), &arms, rules, |run, column| {
+        row(what.clone(), arms, rules, |run, column| {
             normalised(run, origins[column], &what).filter(|_| !left_out(what.rate))
         })
     };
     let mut pers = vec![Per::Bandwidth, Per::GpuCore];
-    for (_, rail, _) in arms
-        .iter()
-        .flat_map(|arm| arm.iter())
-        .flat_map(|run| &run.watts)
-    {
+    for rail in arms.concat().iter().flat_map(|run| run.watts.keys()) {
         let per = Per::Watt { rail: rail.clone() };
         if !pers.contains(&per) {
             pers.push(per);
         }
     }
-    let all = Rate::ALL
-        .into_iter()
-        .filter(|rate| *rate != Rate::Iterations);
+    let all = [Rate::TrainedTokens, Rate::GeneratedTokens].into_iter();
     let all = all.flat_map(|rate| {
         pers.iter().map(move |per| Normalised {
             rate,
@@ -822,41 +674,15 @@ pub fn compare(
     for (mark, best) in marks.zip(best(&others, Better::Higher, rules)) {
         *mark = best;
     }
+    let any = |cells: &[Option<Estimate>]| cells.iter().any(Option::is_some);
     metrics.retain(|it| any(&it.cells));
     rates.retain(|it| any(&it.cells));
     normalised.retain(|it| any(&it.cells));
-    let shown = ranked.iter().enumerate().map(|(place, at)| Column {
-        name: columns[*at].clone(),
-        runs: arms[place].iter().map(|run| run.name.clone()).collect(),
-        start: runs.columns[*at].start.clone(),
-        bandwidth: runs.columns[*at].bandwidth.clone(),
-        against_first: (place > 0)
-            .then(|| against(arms[0], arms[place], texts_differ, rules))
-            .flatten(),
-        step_rates: runs.columns[*at].steps.rates(),
-    });
-    let names: Vec<&str> = ranked.iter().map(|at| columns[*at].as_str()).collect();
-    let allowed = allowed.into_iter().map(|difference| Allowed {
-        columns: held(&difference.field, &arms, &names, |run| &run.key),
-        difference,
-    });
-    let mut warnings = warnings(&arms, &names);
-    warnings.extend(texts_differ.then(|| TEXTS_DIFFER.to_owned()));
-    Ok(Summary {
-        allowed: allowed.collect(),
-        columns: shown.collect(),
-        apart,
-        metrics,
-        rates,
-        normalised,
-        rules: *rules,
-        warnings,
-        notices: runs.notices.clone(),
-    })
+    (metrics, rates, normalised)
 }
 
 /// Whether an allowance stands for a field: the field itself, or all below it.
-pub(crate) fn names(allowed: &str, field: &str) -> bool {
+pub(crate) fn stands_for(allowed: &str, field: &str) -> bool {
     field
         .strip_prefix(allowed)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -864,14 +690,16 @@ pub(crate) fn names(allowed: &str, field: &str) -> bool {
 
 pub(crate) fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), CompareError> {
     let mut known: Vec<&str> = Vec::new();
-    for (field, _) in runs.iter().flat_map(|run| run.key.iter()) {
+    let fields = |run: &Run| [Rc::clone(&run.key.work), Rc::clone(&run.key.how)];
+    let all: Vec<_> = runs.iter().flat_map(|run| fields(run)).collect();
+    for (field, _) in all.iter().flat_map(|fields| fields.iter()) {
         if !known.contains(&field.as_str()) {
             known.push(field);
         }
     }
     match allow
         .iter()
-        .find(|allowed| !known.iter().any(|field| names(allowed, field)))
+        .find(|allowed| !known.iter().any(|field| stands_for(allowed, field)))
     {
         Some(field) if !known.is_empty() => Err(CompareError::UnknownField {
             field: field.clone(),
@@ -879,60 +707,6 @@ pub(crate) fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), Compa
         }),
         _ => Ok(()),
     }
-}
-
-/// The fields of the key in which any run differs from the first one.
-pub(crate) fn differences(runs: &[&Run]) -> Vec<Difference> {
-    let keys = runs.iter().map(|run| (run.name.as_str(), &*run.key));
-    differing(&keys.collect::<Vec<_>>())
-}
-
-/// The same of any fields, each with the name of its run.
-pub fn differing(all: &[(&str, &Fields)]) -> Vec<Difference> {
-    let Some(((first, reference), others)) = all.split_first() else {
-        return Vec::new();
-    };
-    let mut found: Vec<Difference> = Vec::new();
-    let mut seen: Vec<&Fields> = vec![reference];
-    for &(name, fields) in others {
-        if seen.contains(&fields) {
-            continue;
-        }
-        seen.push(fields);
-        let value = |of: &Fields, field: &str| {
-            of.iter()
-                .find(|(path, _)| path == field)
-                .map(|(_, value)| value.clone())
-        };
-        for (field, _) in reference.iter().chain(fields) {
-            let values = [value(reference, field), value(fields, field)];
-            if values[0] != values[1] && !found.iter().any(|known| known.field == *field) {
-                found.push(Difference {
-                    field: field.clone(),
-                    values,
-                    runs: [(*first).to_owned(), name.to_owned()],
-                });
-            }
-        }
-    }
-    found
-}
-
-/// Why a run is shown apart.
-pub(crate) fn not_ranked(run: &Run) -> Option<String> {
-    let with = |verdict| run.marks.iter().find(|mark| mark.verdict() == verdict);
-    match run.status {
-        RunStatus::Complete => with(validity::Verdict::Disturbed)
-            .map(|mark| format!("void: {}", mark.sentence()))
-            .or_else(|| with(validity::Verdict::SharedHardware).map(validity::Mark::sentence)),
-        _ => Some("it did not complete".to_owned()),
-    }
-}
-
-/// One value a run; `None` where one lacks it, and for no run.
-pub(crate) fn values(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Vec<f64>> {
-    let values: Option<Vec<f64>> = runs.iter().map(|run| value(run)).collect();
-    values.filter(|values| !values.is_empty())
 }
 
 pub(crate) fn estimate(values: &[f64], rules: &ComparisonRules) -> Option<Estimate> {
@@ -1051,59 +825,46 @@ fn led(columns: &Values, better: Better, rules: &ComparisonRules) -> Option<Led>
 }
 
 pub(crate) fn alone(values: &[f64]) -> Vec<comparison::Run> {
-    let run = |&value| comparison::Run {
-        value,
-        windows: Vec::new(),
-    };
-    values.iter().map(run).collect()
-}
-
-/// Why no time per token is compared: it depends on how many there are.
-pub(crate) const TEXTS_DIFFER: &str =
-    "the runs generated different numbers of tokens, so that their times per token are left out";
-
-/// Whether all of these runs generated as many tokens after as many.
-pub(crate) fn alike_texts<'a>(runs: impl IntoIterator<Item = &'a Run>) -> bool {
-    let mut texts = runs.into_iter().map(|run| &run.texts);
-    let first = texts.next();
-    texts.all(|other| Some(other) == first)
-}
-
-/// The metrics that all runs of both arms have, as the comparison takes them.
-pub(crate) fn shared_metrics(baseline: &[&Run], candidate: &[&Run]) -> Vec<Metric> {
-    let alike = alike_texts(baseline.iter().chain(candidate).copied());
-    let of = |metric: MetricKind| {
-        if metric == MetricKind::TokenTime && !alike {
-            return None;
-        }
-        let of = |runs: &[&Run]| values(runs, |run| run.values.get(&metric).copied());
-        Some(Metric {
-            name: metric.name().to_owned(),
-            better: Better::Lower,
-            practical: None,
-            baseline: alone(&of(baseline)?),
-            candidate: alone(&of(candidate)?),
-        })
-    };
-    MetricKind::ALL.into_iter().filter_map(of).collect()
+    let values = values.iter().copied();
+    values.map(comparison::Run::alone).collect()
 }
 
 /// `None` where the arms share no metric.
 fn against(
-    first: &[&Run],
-    other: &[&Run],
+    arms: [Vec<&Run>; 2],
     texts_differ: bool,
-    rules: &ComparisonRules,
+    may_differ: &dyn Fn(&str) -> bool,
+    rules: &Rules,
 ) -> Option<Comparison> {
-    let mut metrics = shared_metrics(first, other);
+    let all = arms.concat();
+    // Machines are what is compared, and have states of their own.
+    let same_machine = study::one_machine(&all);
+    let changed = arms.iter().find_map(|arm| study::machine_changed(arm));
+    let pairing = Pairing::new(arms, rules, &|field| {
+        may_differ(field) || all.iter().any(|run| run.key.is_of_machine(field))
+    });
+    let mut metrics = pairing.metrics();
     // Texts that differ in a third column leave the row out, and no verdict counts it.
     metrics.retain(|it| !texts_differ || it.name != MetricKind::TokenTime.name());
-    let circumstances = Circumstances::default();
-    comparison::compare(&metrics, Design::Independent, &circumstances, None, rules).ok()
+    let circumstances = match same_machine {
+        true => pairing.circumstances,
+        false => Circumstances {
+            machine_changed: changed,
+            ..pairing.circumstances
+        },
+    };
+    comparison::compare(
+        &metrics,
+        pairing.design,
+        &circumstances,
+        None,
+        &rules.comparison,
+    )
+    .ok()
 }
 
 fn normalised(run: &Run, origin: &Origin, what: &Normalised) -> Option<f64> {
-    let rate = run.rates.get(&what.rate)?;
+    let rate = what.rate.of(run)?;
     let by = match &what.per {
         Per::Bandwidth => origin.bandwidth.as_ref()?.bytes_per_second / 1e9,
         Per::GpuCore => origin
@@ -1113,105 +874,14 @@ fn normalised(run: &Run, origin: &Origin, what: &Normalised) -> Option<f64> {
             .filter(|_| origin.start.config.device == "gpu")?
             .into(),
         Per::Watt { rail } => {
-            let mut watts = run.watts.iter();
-            watts
-                .find(|(of, name, _)| *of == what.rate && name == rail)?
-                .2
+            let watts = run.watts.get(rail)?;
+            match what.rate {
+                Rate::GeneratedTokens => watts.generation?,
+                _ => watts.training?,
+            }
         }
     };
     (by > 0.0).then(|| rate / by)
-}
-
-/// What may lie behind a difference between columns besides the machines: settings in which any two
-/// of their runs differ.
-pub(crate) fn warnings(arms: &[&[&Run]], names: &[&str]) -> Vec<String> {
-    let mut fields: Vec<&str> = Vec::new();
-    let mut seen: HashSet<*const Fields> = HashSet::new();
-    for run in arms.iter().flat_map(|arm| arm.iter()) {
-        if seen.insert(Rc::as_ptr(&run.settings)) {
-            for (field, _) in run.settings.iter() {
-                if !fields.contains(&field.as_str()) {
-                    fields.push(field);
-                }
-            }
-        }
-    }
-    let differing = fields.into_iter().filter_map(|field| {
-        let mut held = held(field, arms, names, |run| &run.settings);
-        if !field.starts_with(VARIABLES) {
-            held.iter_mut()
-                .for_each(|it| it.values.retain(Option::is_some));
-            held.retain(|it| !it.values.is_empty());
-        }
-        let first = held.first()?.values.first()?;
-        let alike = held
-            .iter()
-            .all(|it| it.values.iter().all(|value| value == first));
-        let what = match field.contains(' ') {
-            true => field.to_owned(),
-            false => format!("values of {field}"),
-        };
-        (!alike).then(|| format!("{what} differ: {}", said(&held)))
-    });
-    differing.collect()
-}
-
-/// What the runs of each column have in a field.
-fn held<'a>(
-    field: &str,
-    arms: &[&[&'a Run]],
-    names: &[&str],
-    fields: impl Fn(&'a Run) -> &'a Rc<Fields>,
-) -> Vec<Held> {
-    let of = |(arm, name): (&&[&'a Run], &&str)| {
-        let mut values: Vec<Option<String>> = Vec::new();
-        let mut seen: HashSet<*const Fields> = HashSet::new();
-        for fields in arm.iter().map(|run| fields(run)) {
-            if seen.insert(Rc::as_ptr(fields)) {
-                let value = value_of(fields, field).map(str::to_owned);
-                if !values.contains(&value) {
-                    values.push(value);
-                }
-            }
-        }
-        Held {
-            column: (*name).to_owned(),
-            values,
-        }
-    };
-    arms.iter().zip(names).map(of).collect()
-}
-
-pub(crate) fn value_of<'a>(fields: &'a Fields, field: &str) -> Option<&'a str> {
-    let found = fields.iter().find(|(path, _)| path == field);
-    found.map(|(_, value)| value.as_str())
-}
-
-/// As in "f32 in a and c, bf16 in b".
-fn said(held: &[Held]) -> String {
-    let mut groups: Vec<(&[Option<String>], Vec<&str>)> = Vec::new();
-    for it in held {
-        match groups.iter_mut().find(|group| group.0 == it.values) {
-            Some((_, columns)) => columns.push(&it.column),
-            None => groups.push((&it.values, vec![&it.column])),
-        }
-    }
-    let texts = groups.iter().map(|(values, columns)| {
-        let values = listed(values).join(" and ");
-        format!("{values} in {}", columns.join(" and "))
-    });
-    texts.collect::<Vec<_>>().join(", ")
-}
-
-/// Values as a message shows them, the first ones of many.
-pub(crate) fn listed(values: &[Option<String>]) -> Vec<String> {
-    const MOST: usize = 4;
-    let shown = values.iter().take(MOST).map(|it| shown(it.as_deref()));
-    let mut texts: Vec<String> = shown.map(str::to_owned).collect();
-    if values.len() > MOST {
-        texts.push(format!("{} others", values.len() - MOST));
-    }
-    texts
 }
 
 /// What a name can say of a column.

@@ -114,6 +114,16 @@ pub struct Run {
     pub windows: Vec<f64>,
 }
 
+impl Run {
+    /// A value without windows.
+    pub fn alone(value: f64) -> Self {
+        Self {
+            value,
+            windows: Vec::new(),
+        }
+    }
+}
+
 /// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

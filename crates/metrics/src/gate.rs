@@ -4,22 +4,21 @@
 //! Green needs every judged metric to be shown equivalent, or changed for the better or by less
 //! than matters. What cannot be told is neither green nor red.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::compare::{self, Difference, Run, Runs};
+use crate::compare::Runs;
 use crate::comparison::{
     self, Better, Circumstances, Design, Metric, MetricComparison, MetricNoise, NoiseFloor, Verdict,
 };
 use crate::leak;
 use crate::noise::LARGEST_SD;
-use crate::record::Member;
-use crate::rules::ComparisonRules;
+use crate::rules::{ComparisonRules, Rules};
+use crate::run::Run;
 use crate::sets::MetricKind;
-use crate::summary::RunStatus;
-use crate::validity;
+use crate::study::{self, Pairing};
 
 /// What is judged, and how strictly, by the metrics' names. Without any, every metric is judged by
 /// the rules.
@@ -212,41 +211,25 @@ pub fn judge(
     candidate: &Runs,
     limits: &Limits,
     floor: Option<&NoiseFloor>,
-    rules: &ComparisonRules,
+    rules: &Rules,
 ) -> Judgement {
     let mut notices = [baseline.notices(), candidate.notices()].concat();
-    let mut arms = [baseline, candidate].map(|runs| {
-        let (complete, others): (Vec<&Run>, Vec<&Run>) = runs
-            .all()
-            .iter()
-            .partition(|run| run.status == RunStatus::Complete);
-        notices.extend(
-            others
-                .iter()
-                .map(|run| format!("{} is left out: it did not complete", run.name)),
-        );
-        complete
-    });
-    let design = design(&mut arms);
-    let circumstances = circumstances(baseline, candidate, &arms);
-    let mut warnings = Vec::new();
-    let shared = |run: &&&Run| {
-        let verdict = validity::verdict(&run.marks);
-        verdict == validity::Verdict::SharedHardware
-    };
-    if let Some(run) = arms.iter().flatten().find(shared) {
-        warnings.push(format!(
-            "{} ran on shared hardware, whose other guests may be the difference",
-            run.name
-        ));
-    }
-    let [baselines, candidates] = &arms;
+    let arms = [baseline, candidate].map(|runs| runs.complete(&mut notices));
+    let pairing = Pairing::new(arms, rules, &study::nothing);
+    let arms = &pairing.arms;
     let names = ["the baseline", "the candidate"];
-    warnings.extend(compare::warnings(&[baselines, candidates], &names));
-    if !compare::alike_texts(arms.iter().flatten().copied()) {
-        warnings.push(compare::TEXTS_DIFFER.to_owned());
+    let mut warnings = study::warnings(&[&arms[0], &arms[1]], &names);
+    let shared = |run: &&&Run| study::shared_hardware(run).is_some();
+    warnings.extend(
+        arms.iter()
+            .flatten()
+            .find(shared)
+            .map(|run| study::on_shared_hardware(run)),
+    );
+    if !study::alike_texts(arms.iter().flatten().copied()) {
+        warnings.push(study::TEXTS_DIFFER.to_owned());
     }
-    let mut metrics = compare::shared_metrics(&arms[0], &arms[1]);
+    let mut metrics = pairing.metrics();
     for name in limits.metrics.keys() {
         if !metrics.iter().any(|metric| metric.name == *name) {
             warnings.push(format!("{name} is not judged: some run has no value of it"));
@@ -274,7 +257,13 @@ pub fn judge(
         };
         sources.insert(metric.name.clone(), source);
     }
-    let judged = judge_metrics(&metrics, design, &circumstances, &noise, rules);
+    let judged = judge_metrics(
+        &metrics,
+        pairing.design,
+        &pairing.circumstances,
+        &noise,
+        &rules.comparison,
+    );
     let mut judgement = Judgement {
         baseline_runs: arms[0].len(),
         candidate_runs: arms[1].len(),
@@ -286,15 +275,15 @@ pub fn judge(
     if let Verdict::NotComparable { .. } | Verdict::Void { .. } = judgement.verdict {
         return judgement;
     }
-    judgement.reasons.extend(leaks(&arms));
+    judgement.reasons.extend(leaks(arms));
     for (name, limit) in &limits.metrics {
         let Some(metric) = MetricKind::named(name) else {
             continue;
         };
         let values = arms[1]
             .iter()
-            .filter_map(|run| Some((run, run.values.get(&metric)?)));
-        let Some((run, &most)) = values.max_by(|a, b| a.1.total_cmp(b.1)) else {
+            .filter_map(|run| Some((run, run.value(metric)?)));
+        let Some((run, most)) = values.max_by(|a, b| a.1.total_cmp(&b.1)) else {
             continue;
         };
         let above = |limit: Option<u64>| limit.filter(|limit| most > *limit as f64);
@@ -345,95 +334,6 @@ fn judge_metrics(
         notices: Vec::new(),
         fresh: None,
     }
-}
-
-/// How the runs of the arms were ordered in time; sorts those of one set into their pairs.
-///
-/// One set are runs of one name in two arms whose numbers and times are in one order: two sets of
-/// the same name, one after another, number their runs alike.
-fn design(arms: &mut [Vec<&Run>; 2]) -> Design {
-    let mut members: Vec<(&Member, u64, usize)> = Vec::new();
-    for (at, runs) in arms.iter().enumerate() {
-        for run in runs {
-            let Some(member) = &run.member else {
-                return Design::Independent;
-            };
-            members.push((member, run.started_unix_ms, at));
-        }
-    }
-    members.sort_by_key(|(member, ..)| member.number);
-    let in_turn = members.windows(2).all(|pair| {
-        let [(first, before, _), (second, after, _)] = pair else {
-            return true;
-        };
-        first.set == second.set && first.number < second.number && before <= after
-    });
-    // The arm's name and the repeats of each side, in order.
-    let sides = [0, 1].map(|side| {
-        let of_side = || members.iter().filter(|(.., it)| *it == side);
-        let names: BTreeSet<&str> = of_side().map(|(it, ..)| it.arm.as_str()).collect();
-        let repeats: Vec<u32> = of_side().map(|(it, ..)| it.repeat).collect();
-        (names, repeats)
-    });
-    let [(baseline, before), (candidate, after)] = sides;
-    let two_arms = baseline.len() == 1 && candidate.len() == 1 && baseline != candidate;
-    if !in_turn || !two_arms || before != after {
-        return Design::Independent;
-    }
-    for runs in arms {
-        runs.sort_by_key(|run| run.member.as_ref().map(|member| member.repeat));
-    }
-    Design::Interleaved
-}
-
-/// What would keep any candidate from being judged against these runs.
-pub fn circumstances_of(baseline: &Runs) -> Circumstances {
-    let all = baseline.all().iter().collect();
-    circumstances(baseline, baseline, &[all, Vec::new()])
-}
-
-fn circumstances(baseline: &Runs, candidate: &Runs, arms: &[Vec<&Run>; 2]) -> Circumstances {
-    Circumstances {
-        different_work: different(baseline, candidate, arms),
-        machine_changed: changed(arms),
-    }
-}
-
-/// Why the runs are not of the same work on the same machine.
-fn different(baseline: &Runs, candidate: &Runs, arms: &[Vec<&Run>; 2]) -> Option<String> {
-    let all: Vec<&Run> = arms.iter().flatten().copied().collect();
-    let machines: Vec<_> = [baseline, candidate]
-        .into_iter()
-        .zip(arms)
-        .flat_map(|(runs, arm)| arm.iter().map(|run| (run.name.as_str(), runs.machine(run))))
-        .collect();
-    let mut fields = compare::differences(&all);
-    fields.extend(compare::differing(&machines));
-    let texts: Vec<String> = fields.iter().map(Difference::text).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-/// Why the machine was not in one state.
-fn changed(arms: &[Vec<&Run>; 2]) -> Option<String> {
-    let disturbed = arms.iter().flatten().find_map(|run| {
-        let disturbs = |mark: &&validity::Mark| mark.verdict() == validity::Verdict::Disturbed;
-        let mark = run.marks.iter().find(disturbs)?;
-        Some(format!("{} in {}", mark.sentence(), run.name))
-    });
-    let differs = |(at, what): (usize, &str)| {
-        let mut known = arms
-            .iter()
-            .flatten()
-            .filter_map(|run| Some((run, run.power[at].as_ref()?)));
-        let (first, expected) = known.next()?;
-        let (other, found) = known.find(|(_, value)| *value != expected)?;
-        Some(format!(
-            "the {what} was {expected} in {} and {found} in {}",
-            first.name, other.name
-        ))
-    };
-    let states = ["power source", "energy mode"].into_iter().enumerate();
-    disturbed.or_else(|| states.into_iter().find_map(differs))
 }
 
 /// A leak of the candidate: in more than half of its runs, and not in so many of the baseline. One
@@ -503,10 +403,7 @@ pub fn judge_benchmarks(runs: &[Vec<Benchmark>], rules: &ComparisonRules) -> Jud
             continue;
         };
         let values = |value: fn(&Benchmark) -> f64| {
-            let alone = |it| comparison::Run {
-                value: value(it),
-                windows: Vec::new(),
-            };
+            let alone = |it| comparison::Run::alone(value(it));
             all.iter().map(alone).collect()
         };
         metrics.push(Metric {

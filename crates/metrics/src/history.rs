@@ -11,15 +11,18 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::compare::{
-    self, CompareError, Difference, Estimate, Fields, Origin, Run, Runs, alone, distinct_names,
-    estimate, values,
+    self, CompareError, Estimate, Origin, Runs, alone, distinct_names, estimate, work_differences,
 };
 use crate::comparison::{self, Better, Circumstances, Design, Interval, Metric};
+use crate::fields::{Difference, Fields, differing, listed, value_of};
+use crate::key::VARIABLES;
 use crate::random::Generator;
 use crate::record::Start;
 use crate::rules::ComparisonRules;
+use crate::run::Run;
 use crate::sets::MetricKind;
 use crate::stats::level::{level_shift, level_shift_p, without_strays};
+use crate::study::{self, values};
 use crate::{stats, steadiness};
 
 /// The fewest commits on a level: what two of them have in common may be chance.
@@ -194,7 +197,7 @@ pub struct Meanwhile {
 impl Meanwhile {
     /// As in "os_version (26.1, then 26.2)".
     pub fn text(&self) -> String {
-        let values = compare::listed(&self.values);
+        let values = listed(&self.values);
         format!("{} ({})", self.field, values.join(", then "))
     }
 }
@@ -233,12 +236,13 @@ pub fn summarize(
     commits: Option<&Commits>,
     rules: &ComparisonRules,
 ) -> Result<Summary, CompareError> {
-    let all: Vec<&Run> = runs.all().iter().collect();
-    compare::check_allowed(&all, allow)?;
+    let all: Vec<(usize, &Run)> = runs.placed().collect();
+    let every: Vec<&Run> = all.iter().map(|(_, run)| *run).collect();
+    compare::check_allowed(&every, allow)?;
     let mut apart: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut places: HashMap<(usize, Fields), usize> = HashMap::new();
     let mut found: Vec<Collected> = Vec::new();
-    for run in all {
+    for (column, run) in all {
         let commit = match sorted_out(run, commits) {
             Ok(commit) => commit,
             Err(why) => {
@@ -246,11 +250,13 @@ pub fn summarize(
                 continue;
             }
         };
-        let kept = |field: &&(String, String)| !allow.iter().any(|it| compare::names(it, &field.0));
-        let key: Fields = run.key.iter().filter(kept).cloned().collect();
-        let place = *places.entry((run.column, key)).or_insert_with_key(|it| {
+        let kept =
+            |field: &&(String, String)| !allow.iter().any(|it| compare::stands_for(it, &field.0));
+        let fields = run.key.work.iter().chain(run.key.how.iter());
+        let key: Fields = fields.filter(kept).cloned().collect();
+        let place = *places.entry((column, key)).or_insert_with_key(|it| {
             found.push(Collected {
-                origin: &runs.columns()[run.column],
+                origin: &runs.columns()[column],
                 key: it.1.clone(),
                 commits: HashMap::new(),
             });
@@ -260,14 +266,14 @@ pub fn summarize(
         series.commits.entry(commit).or_default().push(run);
     }
     let keys: Vec<(&str, &Fields)> = found.iter().map(|it| ("", &it.key)).collect();
-    let fields = compare::differing(&keys);
+    let fields = differing(&keys);
     let names = series_names(&found, &fields);
     let mut allowed: Vec<Difference> = Vec::new();
     let mut series = Vec::new();
     for (one, name) in found.iter().zip(names) {
         let mut runs: Vec<&Run> = one.commits.values().flatten().copied().collect();
         runs.sort_by(|a, b| (a.started_unix_ms, &a.name).cmp(&(b.started_unix_ms, &b.name)));
-        for difference in compare::differences(&runs) {
+        for difference in work_differences(&runs) {
             if !allowed.iter().any(|it| it.field == difference.field) {
                 allowed.push(difference);
             }
@@ -286,15 +292,15 @@ pub fn summarize(
 
 /// The commit of a run that can be in a series, or why it can be in none.
 fn sorted_out(run: &Run, commits: Option<&Commits>) -> Result<Rc<str>, String> {
-    if let Some(why) = compare::not_ranked(run) {
+    if let Some(why) = study::not_ranked(run) {
         return Err(why);
     }
-    let commit = run.commit.clone().map_err(str::to_owned)?;
+    let commit = compare::commit(run)?;
     match commits {
-        Some(commits) if commits.place(&commit).is_none() => {
+        Some(commits) if commits.place(commit).is_none() => {
             Err("its commit is not in the repository".to_owned())
         }
-        _ => Ok(commit),
+        _ => Ok(commit.into()),
     }
 }
 
@@ -352,12 +358,9 @@ impl Collected<'_> {
             (place, commit.started_unix_ms, commit.id.clone())
         });
         let runs = || measured.iter().flat_map(|it| it.1.iter().copied());
-        let texts_differ = !compare::alike_texts(runs());
+        let texts_differ = !study::alike_texts(runs());
         let point = |metric: MetricKind, runs: &[&Run]| {
-            estimate(
-                &values(runs, |run| run.values.get(&metric).copied())?,
-                rules,
-            )
+            estimate(&values(runs, |run| run.value(metric))?, rules)
         };
         let points = |metric: MetricKind| -> Vec<Option<Estimate>> {
             measured.iter().map(|it| point(metric, it.1)).collect()
@@ -386,13 +389,13 @@ impl Collected<'_> {
         let trends = trends.collect();
         Series {
             name,
-            machine: self.origin.machine.iter().cloned().collect(),
+            machine: self.origin.key.machine.iter().cloned().collect(),
             key: self.key.iter().cloned().collect(),
-            start: self.origin.start.clone(),
+            start: Start::clone(&self.origin.start),
             commits: measured.into_iter().map(|it| it.0).collect(),
             trends,
             warnings: texts_differ
-                .then(|| compare::TEXTS_DIFFER.to_owned())
+                .then(|| study::TEXTS_DIFFER.to_owned())
                 .into_iter()
                 .collect(),
         }
@@ -402,8 +405,11 @@ impl Collected<'_> {
 /// The fields in which these runs differ, of settings, system, and what of the key was allowed to.
 fn meanwhile(runs: &[&Run]) -> Vec<Meanwhile> {
     let mut found: Vec<Meanwhile> = Vec::new();
-    let of_run = |run: &&'_ Run| [&run.settings, &run.system, &run.key].map(Rc::clone);
-    let mut all: Vec<[Rc<Fields>; 3]> = runs.iter().map(of_run).collect();
+    let of_run = |run: &&'_ Run| {
+        let key = &run.key;
+        [&key.settings, &key.system, &key.work, &key.how].map(Rc::clone)
+    };
+    let mut all: Vec<[Rc<Fields>; 4]> = runs.iter().map(of_run).collect();
     all.dedup();
     for fields in all.iter().flatten() {
         for (field, _) in fields.iter() {
@@ -413,10 +419,10 @@ fn meanwhile(runs: &[&Run]) -> Vec<Meanwhile> {
             let mut values: Vec<Option<String>> = Vec::new();
             for of_run in &all {
                 let mut parts = of_run.iter();
-                let value = parts.find_map(|part| compare::value_of(part, field));
+                let value = parts.find_map(|part| value_of(part, field));
                 let value = value.map(str::to_owned);
                 // What an older record does not say is no change.
-                let known = value.is_some() || field.starts_with(compare::VARIABLES);
+                let known = value.is_some() || field.starts_with(VARIABLES);
                 if known && !values.contains(&value) {
                     values.push(value);
                 }

@@ -2,18 +2,23 @@
 //! machine, which build and which work that was measured.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::comparison::{MetricNoise, NoiseFloor, spread};
-use crate::record::{Machine, Schema, Start};
-use crate::sets::{Process, Set, Work};
+use crate::fields::{Fields, flat, value_of};
+use crate::key::{self, Key};
+use crate::record::Schema;
+use crate::sets::{self, Set};
+use crate::study;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+pub const SCHEMA: Schema = Schema { major: 2, minor: 0 };
+
+/// The oldest major version that this build reads.
+const OLDEST: u32 = 1;
 
 /// Name of the file in the folder of a set.
 pub const FILE_NAME: &str = "noise.json";
@@ -35,24 +40,50 @@ pub struct Noise {
     /// Name of the folder of the runs, and theirs.
     pub set: String,
     pub runs: Vec<String>,
-    pub key: Key,
+    pub key: Owner,
     pub metrics: BTreeMap<String, StoredNoise>,
 }
 
-/// What a noise floor belongs to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Key {
-    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver` are
-    /// null.
-    pub machine: Machine,
-    pub mlx_version: String,
-    pub backend: String,
-    /// `release` or `debug`.
-    pub profile: String,
-    pub device: String,
-    pub compile: bool,
-    pub clear_cache: bool,
-    pub work: Work,
+/// What a noise floor belongs to: the parts of a run's key, by field.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Owner {
+    pub work: BTreeMap<String, String>,
+    pub how: BTreeMap<String, String>,
+    pub machine: BTreeMap<String, String>,
+}
+
+impl Owner {
+    /// That of the floor which runs with this key need.
+    pub fn of(key: &Key) -> Self {
+        let by_field = |fields: &Fields| fields.iter().cloned().collect();
+        Self {
+            work: by_field(&key.work),
+            how: by_field(&key.how),
+            machine: by_field(&key.machine),
+        }
+    }
+
+    /// From JSON of this schema, or of the first, which had the same fields in other places.
+    fn from_json(value: &Value) -> Self {
+        let mut owner = Self::default();
+        for (path, value) in flat(value) {
+            let (part, name) = path.split_once('.').unwrap_or(("", &path));
+            let (part, name) = match (part, path.as_str()) {
+                ("work", _) => (&mut owner.work, name),
+                ("how", _) => (&mut owner.how, name),
+                ("machine", _) | ("", "device" | "backend") => (&mut owner.machine, name),
+                (_, path) => (&mut owner.how, path),
+            };
+            part.insert(name.to_owned(), value);
+        }
+        owner
+    }
+}
+
+impl<'de> Deserialize<'de> for Owner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self::from_json(&value))
+    }
 }
 
 /// Noise of one metric.
@@ -74,9 +105,9 @@ pub enum NoiseError {
     #[error("it is not a noise floor of lfmark: {0}; measure one with `lfmark noise`")]
     Format(String),
     #[error(
-        "it was written with schema {}.{}, and this build reads schema {} up to {}.{}; use a \
+        "it was written with schema {}.{}, and this build reads schemas up to {}.{}; use a \
          version of lfmark that reads it, or measure anew with `lfmark noise`",
-        found.major, found.minor, SCHEMA.major, SCHEMA.major, SCHEMA.minor
+        found.major, found.minor, SCHEMA.major, SCHEMA.minor
     )]
     Schema { found: Schema },
     #[error("its {metric} has {problem}; restore the file, or measure anew with `lfmark noise`")]
@@ -100,20 +131,20 @@ impl Noise {
     /// For fewer than two complete runs, runs that differ in their work or how it was done, and a
     /// machine whose state changed.
     pub fn of(set: &Set) -> Result<Self, NoiseError> {
-        let processes: Vec<&Process> = set.complete().collect();
-        let [first, _, ..] = processes[..] else {
+        let runs = set.complete();
+        let [first, _, ..] = runs[..] else {
             return Err(NoiseError::TooFew {
-                complete: processes.len(),
+                complete: runs.len(),
             });
         };
-        let circumstances = set.circumstances(&processes);
+        let circumstances = study::circumstances(&[&runs], true, &study::nothing);
         let unfit = circumstances
             .different_work
             .or(circumstances.machine_changed);
         if let Some(why) = unfit {
             return Err(NoiseError::Unfit { why });
         }
-        let (metrics, _) = set.values(&processes);
+        let (metrics, _) = sets::values(&runs);
         let rules = set.rules.comparison;
         let metrics = metrics.into_iter().filter_map(|(metric, values)| {
             let noise = MetricNoise::of(&values)?;
@@ -128,10 +159,10 @@ impl Noise {
         });
         Ok(Self {
             schema: SCHEMA,
-            measured_unix_ms: first.start.started_unix_ms,
+            measured_unix_ms: first.started_unix_ms,
             set: set.name.clone(),
-            runs: processes.iter().map(|run| run.folder.clone()).collect(),
-            key: Key::of(first),
+            runs: runs.iter().map(|run| run.name.clone()).collect(),
+            key: Owner::of(&first.key),
             metrics: metrics.collect(),
         })
     }
@@ -148,7 +179,8 @@ impl Noise {
         }
         let format = |error: serde_json::Error| NoiseError::Format(error.to_string());
         let Header { schema: found } = serde_json::from_str(text).map_err(format)?;
-        if found.major != SCHEMA.major || found.minor > SCHEMA.minor {
+        let newer = (found.major, found.minor) > (SCHEMA.major, SCHEMA.minor);
+        if newer || found.major < OLDEST {
             return Err(NoiseError::Schema { found });
         }
         let noise: Self = serde_json::from_str(text).map_err(format)?;
@@ -184,22 +216,25 @@ impl Noise {
         }
     }
 
-    /// Whether it is the floor of runs like this one.
-    ///
-    /// # Errors
-    ///
-    /// Names what differs.
-    pub fn check(&self, process: &Process) -> Result<(), NoiseError> {
-        self.check_key(&Key::of(process))
-    }
-
     /// Whether it is the floor of runs with this key.
     ///
     /// # Errors
     ///
     /// Names what differs.
-    pub fn check_key(&self, key: &Key) -> Result<(), NoiseError> {
-        let differing = differing(&self.key, key);
+    pub fn check(&self, key: &Key) -> Result<(), NoiseError> {
+        let here = flat(&Owner::of(key));
+        let differing: Vec<String> = flat(&self.key)
+            .into_iter()
+            .filter(|(path, value)| {
+                let here = value_of(&here, path).map(str::to_owned);
+                let values = [here, Some(value.clone())];
+                let field = path.strip_prefix("machine.").unwrap_or_default();
+                // Updates of the system are no other machine.
+                let system = ["os_version", "kernel", "gpu_driver"].contains(&field);
+                values[0] != values[1] && !system && !key::not_read(field, &values)
+            })
+            .map(|(path, _)| path)
+            .collect();
         match differing.is_empty() {
             true => Ok(()),
             false => Err(NoiseError::Mismatch {
@@ -207,69 +242,4 @@ impl Noise {
             }),
         }
     }
-}
-
-impl Key {
-    /// The key of the floor that runs like this one need.
-    pub fn of(process: &Process) -> Self {
-        Self::new(&process.start, process.work.clone())
-    }
-
-    /// The same of a run with this start, whatever started it.
-    pub(crate) fn new(start: &Start, work: Work) -> Self {
-        let Start {
-            machine,
-            mlx,
-            lfmark,
-            config,
-            ..
-        } = start;
-        Self {
-            machine: machine.stable(),
-            mlx_version: mlx.version.clone(),
-            backend: mlx.backend.clone(),
-            profile: lfmark.profile.clone(),
-            device: config.device.clone(),
-            compile: config.compile,
-            clear_cache: config.clear_cache,
-            work,
-        }
-    }
-}
-
-/// Names of the fields in which two values of one type differ, as paths.
-pub(crate) fn differing<T: Serialize>(first: &T, second: &T) -> Vec<String> {
-    let (first, second) = (flat(first), flat(second));
-    let paths = first.iter().chain(&second).map(|(path, _)| path);
-    let mut differing = Vec::new();
-    for path in paths {
-        let value = |of: &[(String, String)]| of.iter().find(|(at, _)| at == path).cloned();
-        if value(&first) != value(&second) && !differing.contains(path) {
-            differing.push(path.clone());
-        }
-    }
-    differing
-}
-
-/// The fields of a value with their paths, in its order. Lists are one field.
-pub fn flat<T: Serialize>(value: &T) -> Vec<(String, String)> {
-    fn walk(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
-        match value {
-            Value::Object(object) => {
-                for (key, value) in object {
-                    let mut path = path.to_owned();
-                    let dot = if path.is_empty() { "" } else { "." };
-                    let _ = write!(path, "{dot}{key}");
-                    walk(&path, value, fields);
-                }
-            }
-            Value::String(text) => fields.push((path.to_owned(), text.clone())),
-            other => fields.push((path.to_owned(), other.to_string())),
-        }
-    }
-    let mut fields = Vec::new();
-    // What records hold always is JSON.
-    let value = serde_json::to_value(value).unwrap_or_default();
-    walk("", &value, &mut fields);
-    fields
 }

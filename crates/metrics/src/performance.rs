@@ -185,13 +185,7 @@ pub(crate) fn ratios(
     };
     let of = |&figure: &Figure| {
         let arms = [values(baseline, figure)?, values(other, figure)?];
-        let runs = |values: &[f64]| -> Vec<Run> {
-            let alone = |&value| Run {
-                value,
-                windows: Vec::new(),
-            };
-            values.iter().map(alone).collect()
-        };
+        let runs = |values: &[f64]| values.iter().copied().map(Run::alone).collect();
         let metric = Metric {
             name: String::new(),
             better: figure.better(),

@@ -269,7 +269,7 @@ impl GatePlant {
         let mut arm = |name: &str, truth: &Truth| self.arm(name, truth, rules, &mut seeds);
         let judge = |baseline: &Runs, candidate: &Runs| -> Judgement {
             let limits = Limits::default();
-            gate::judge(baseline, candidate, &limits, None, &rules.comparison)
+            gate::judge(baseline, candidate, &limits, None, rules)
         };
         let baseline = arm("baseline", &self.baseline)?;
         let mut without = None;

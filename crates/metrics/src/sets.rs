@@ -4,9 +4,8 @@
 //! a set is stored but the records of its runs (and the noise floor it was judged with), so it is
 //! read back from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,23 +13,17 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::comparison::{
-    self, Better, Circumstances, Comparison, Design, Metric, MetricComparison, MetricNoise,
-    NoiseFloor, Run, Spread, Verdict,
+    self, Comparison, Design, MetricComparison, MetricNoise, NoiseFloor, Spread, Verdict,
 };
-use crate::noise::{Noise, differing, flat};
+use crate::fields::{Fields, flat};
+use crate::noise::Noise;
 use crate::performance::{self, ArmFigure, Figure, Ratio};
-use crate::record::{
-    AdapterShape, GenerationConfig, Iteration, Machine, MachineState, Member, Quantization, Schema,
-    Start, Weights,
-};
+use crate::record::{Member, Schema, Start};
 use crate::rules::Rules;
-use crate::steadiness;
+use crate::run::Run;
 use crate::store::{self, ReadError, Record};
-use crate::summary::{self, RunStatus};
-use crate::validity::{self, Mark};
-
-/// Windows a process gives to the bootstrap, at most.
-const MOST_WINDOWS: usize = 20;
+use crate::study::{self, Pairing};
+use crate::summary::RunStatus;
 
 /// What is compared between processes: one value of each a process, and less of it is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -203,54 +196,21 @@ impl Versus {
     }
 }
 
-/// What a set needs of the record of one run.
+/// One run of a set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
-    /// Name of the run folder.
-    pub folder: String,
     pub member: Member,
-    pub status: RunStatus,
-    pub reason: Option<String>,
-    pub start: Start,
-    pub states: Vec<MachineState>,
-    /// The metrics that were measured.
-    pub measured: BTreeMap<MetricKind, Run>,
-    /// The figures that were measured.
-    pub figures: BTreeMap<Figure, f64>,
-    pub work: Work,
-    /// Stands for the token counts of every iteration.
-    iterations_hash: u64,
-    /// Tokens of every prompt and tokens generated for it.
-    prompts: Vec<(u32, usize)>,
-    /// What happened to the machine, or is true of it.
-    pub marks: Vec<Mark>,
+    pub run: Run,
 }
 
-/// What a run had to do, however it did it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Work {
-    pub weights: Weights,
-    pub quantization: Option<Quantization>,
-    pub config_sha256: Option<String>,
-    pub tokenizer_sha256: Option<String>,
-    pub parameters: u64,
-    pub trainable_parameters: u64,
-    pub adapters: Vec<AdapterShape>,
-    pub data_sha256: String,
-    pub dtype: String,
-    pub iterations: u32,
-    pub batch_size: u32,
-    pub max_seq_length: u32,
-    pub pad_to: u32,
-    pub mask_prompt: bool,
-    pub optimizer: String,
-    pub dropout: f64,
-    pub generation: GenerationConfig,
-    /// Totals over the iterations.
-    pub rows: u64,
-    pub real_tokens: u64,
-    pub padded_tokens: u64,
-    pub loss_tokens: u64,
+impl Process {
+    /// `None` for a run by itself. `folder` is the name of its folder.
+    pub fn of(folder: &str, record: &Record) -> Option<Self> {
+        Some(Self {
+            member: record.start.member.clone()?,
+            run: Run::of(folder, record),
+        })
+    }
 }
 
 /// Why there is no set. The messages hold their causes, which are no sources.
@@ -356,7 +316,7 @@ impl Set {
         processes.sort_by_key(|process| process.member.number);
         for pair in processes.windows(2) {
             let [first, second] = pair else { continue };
-            let folders = || (first.folder.clone(), second.folder.clone());
+            let folders = || (first.run.name.clone(), second.run.name.clone());
             if first.member.set != second.member.set {
                 let (first_folder, second_folder) = folders();
                 return Err(SetError::Mixed {
@@ -387,7 +347,7 @@ impl Set {
                 .map(|first| first.member.set.clone())
                 .unwrap_or_default(),
             rules: first
-                .and_then(|first| first.start.rules)
+                .and_then(|first| first.run.start.rules)
                 .unwrap_or_default(),
             arms,
             processes,
@@ -396,109 +356,52 @@ impl Set {
         })
     }
 
-    /// The processes that ended in order.
-    pub fn complete(&self) -> impl Iterator<Item = &Process> {
-        let processes = self.processes.iter();
-        processes.filter(|process| process.status == RunStatus::Complete)
+    /// The runs that ended in order, in the order of time.
+    pub fn complete(&self) -> Vec<&Run> {
+        let runs = self.processes.iter().map(|process| &process.run);
+        runs.filter(|run| run.is_complete()).collect()
     }
 
-    /// The complete processes of an arm, in the order of its repeats.
-    fn of_arm(&self, arm: &str) -> Vec<&Process> {
+    /// The complete runs of an arm, in the order of its repeats.
+    fn of_arm(&self, arm: &str) -> Vec<&Run> {
         let mut processes: Vec<_> = self
-            .complete()
-            .filter(|process| process.member.arm == arm)
+            .processes
+            .iter()
+            .filter(|it| it.member.arm == arm && it.run.is_complete())
             .collect();
         processes.sort_by_key(|process| process.member.repeat);
-        processes
+        processes.iter().map(|process| &process.run).collect()
     }
 
-    /// The metrics that all of these processes have, with one value each, and those left out.
-    pub(crate) fn values(
+    /// The first process of an arm, complete or not.
+    fn first_of(&self, arm: &str) -> Option<&Run> {
+        let mut processes = self.processes.iter();
+        let first = processes.find(|process| process.member.arm == arm)?;
+        Some(&first.run)
+    }
+
+    fn compare(
         &self,
-        processes: &[&Process],
-    ) -> (Vec<(MetricKind, Vec<f64>)>, Vec<LeftOut>) {
-        let mut values = Vec::new();
-        let mut left_out = Vec::new();
-        let first = processes.first();
-        for metric in MetricKind::ALL {
-            let of = |process: &&Process| process.measured.get(&metric).map(|run| run.value);
-            let generated =
-                |process: &&Process| first.map(|p| &p.prompts) == Some(&process.prompts);
-            let why = match processes.iter().find(|process| of(process).is_none()) {
-                _ if processes.is_empty() => "there is no complete run".to_owned(),
-                Some(without) => format!("{} has no value of it", without.folder),
-                None if metric == MetricKind::TokenTime && !processes.iter().all(generated) => {
-                    "the runs generated different numbers of tokens".to_owned()
-                }
-                None => {
-                    values.push((metric, processes.iter().filter_map(of).collect()));
-                    continue;
-                }
-            };
-            left_out.push(LeftOut { metric, why });
-        }
-        (values, left_out)
-    }
-
-    /// What makes these processes incomparable, or their numbers worthless.
-    pub(crate) fn circumstances(&self, processes: &[&Process]) -> Circumstances {
-        Circumstances {
-            machine_changed: machine_changed(processes),
-            different_work: different_work(processes),
-        }
-    }
-
-    fn compare<'a>(
-        &'a self,
         baseline: &str,
         candidate: &str,
         floor: Option<&NoiseFloor>,
     ) -> ArmComparison {
-        let mut arms = [self.of_arm(baseline), self.of_arm(candidate)];
-        let stolen = stolen(&arms, self.rules.validity.steal_share);
-        let left = |arm: &Vec<&Process>| {
-            let left = arm.iter().filter(|it| !stolen.contains(&it.member.repeat));
-            left.count() >= self.rules.comparison.pairs_to_decide
-        };
-        let stolen_left_out = !stolen.is_empty() && arms.iter().all(left);
-        if stolen_left_out {
-            for arm in &mut arms {
-                arm.retain(|it| !stolen.contains(&it.member.repeat));
-            }
-        }
-        let both: Vec<&Process> = arms.iter().flatten().copied().collect();
-        let repeats = |arm: &[&Process]| -> Vec<u32> {
-            arm.iter().map(|process| process.member.repeat).collect()
-        };
-        // Without its neighbour a run is one of no pair.
-        let design = match repeats(&arms[0]) == repeats(&arms[1]) {
-            true => Design::Interleaved,
-            false => Design::Independent,
-        };
-        let (values, mut left_out) = self.values(&both);
-        let runs = |arm: &[&Process], metric: MetricKind| -> Vec<Run> {
-            arm.iter()
-                .filter_map(|process| process.measured.get(&metric).cloned())
-                .collect()
-        };
-        let metrics: Vec<Metric> = values
-            .iter()
-            .map(|&(metric, _)| Metric {
-                name: metric.name().to_owned(),
-                better: Better::Lower,
-                practical: None,
-                baseline: runs(&arms[0], metric),
-                candidate: runs(&arms[1], metric),
-            })
-            .collect();
-        let circumstances = self.circumstances(&both);
         let rules = self.rules.comparison;
-        let compared = comparison::compare(&metrics, design, &circumstances, floor, &rules);
+        let arms = [baseline, candidate].map(|arm| self.of_arm(arm));
+        let pairing = Pairing::new(arms, &self.rules, &study::nothing);
+        let both = pairing.arms.concat();
+        let (_, mut left_out) = values(&both);
+        let compared = comparison::compare(
+            &pairing.metrics(),
+            pairing.design,
+            &pairing.circumstances,
+            floor,
+            &rules,
+        );
         // The values are positive and as many as the design needs, so what is left is an arm
         // without any complete run, or without any metric.
         let compared = compared.unwrap_or_else(|error| {
-            let known = |left: &LeftOut| left.metric;
-            let known: Vec<MetricKind> = left_out.iter().map(known).collect();
+            let known: Vec<MetricKind> = left_out.iter().map(|left| left.metric).collect();
             let missing = MetricKind::ALL.into_iter().filter(|m| !known.contains(m));
             left_out.extend(missing.map(|metric| LeftOut {
                 metric,
@@ -509,47 +412,56 @@ impl Set {
                 metrics: Vec::new(),
             }
         });
-        let figures = |arm: &[&'a Process]| -> Vec<&'a BTreeMap<Figure, f64>> {
-            arm.iter().map(|process| &process.figures).collect()
-        };
-        let name = |arm: &[&'a Process]| arm.first().map(|process| process.start.program().0);
+        let [first, second] = &pairing.arms;
+        let name = |arm: &[&Run]| arm.first().map(|run| run.start.program().0.to_owned());
         ArmComparison {
             baseline: baseline.to_owned(),
             candidate: candidate.to_owned(),
-            different_programs: match (name(&arms[0]), name(&arms[1])) {
+            different_programs: match (name(first), name(second)) {
                 (Some(first), Some(second)) => first != second,
                 _ => false,
             },
             ratios: performance::ratios(
-                &figures(&arms[0]),
-                &figures(&arms[1]),
-                design,
-                &circumstances,
+                &figures(first),
+                &figures(second),
+                pairing.design,
+                &pairing.circumstances,
                 &rules,
             ),
-            design,
+            design: pairing.design,
             comparison: compared,
-            stolen: stolen.into_iter().collect(),
-            stolen_left_out,
+            stolen: pairing.stolen.into_iter().collect(),
+            stolen_left_out: pairing.stolen_left_out,
             left_out,
         }
     }
 }
 
-/// Repeats in which other guests of the hardware had more than this share of the CPU time while a
-/// process of either arm ran. None where a process does not say: leaving out the slow runs of one
-/// arm alone would be no fair comparison.
-fn stolen(arms: &[Vec<&Process>; 2], most: f64) -> BTreeSet<u32> {
-    let shares = arms.iter().flatten().map(|process| {
-        let share = validity::stolen(&process.states)?;
-        Some((process.member.repeat, share))
-    });
-    let shares: Option<Vec<(u32, f64)>> = shares.collect();
-    let too_much = shares.unwrap_or_default().into_iter();
-    too_much
-        .filter(|(_, share)| *share > most)
-        .map(|(repeat, _)| repeat)
-        .collect()
+fn figures<'a>(runs: &[&'a Run]) -> Vec<&'a BTreeMap<Figure, f64>> {
+    runs.iter().map(|run| &run.figures).collect()
+}
+
+/// The metrics that all of these runs have, with one value each, and those left out.
+pub(crate) fn values(runs: &[&Run]) -> (Vec<(MetricKind, Vec<f64>)>, Vec<LeftOut>) {
+    let mut values = Vec::new();
+    let mut left_out = Vec::new();
+    let alike_texts = study::alike_texts(runs.iter().copied());
+    for metric in MetricKind::ALL {
+        let of = |run: &&Run| run.value(metric);
+        let why = match runs.iter().find(|run| of(run).is_none()) {
+            _ if runs.is_empty() => "there is no complete run".to_owned(),
+            Some(without) => format!("{} has no value of it", without.name),
+            None if metric == MetricKind::TokenTime && !alike_texts => {
+                "the runs generated different numbers of tokens".to_owned()
+            }
+            None => {
+                values.push((metric, runs.iter().filter_map(of).collect()));
+                continue;
+            }
+        };
+        left_out.push(LeftOut { metric, why });
+    }
+    (values, left_out)
 }
 
 impl ArmComparison {
@@ -568,310 +480,39 @@ impl ArmComparison {
     }
 }
 
-impl Process {
-    /// `None` for a run by itself. `folder` is the name of its folder.
-    pub fn of(folder: &str, record: &Record) -> Option<Self> {
-        let member = record.start.member.clone()?;
-        let prompts = record.generations.iter();
-        let (measured, cropped) = measured(record);
-        Some(Self {
-            folder: folder.to_owned(),
-            member,
-            status: RunStatus::of(record.end.as_ref()),
-            reason: record.end.as_ref().and_then(|end| end.reason.clone()),
-            start: record.start.clone(),
-            states: record.states.clone(),
-            measured,
-            figures: performance::figures(record, cropped),
-            work: Work::of(record),
-            iterations_hash: iterations_hash(record),
-            prompts: prompts
-                .map(|generation| (generation.prompt_tokens, generation.token_ids.len()))
-                .collect(),
-            marks: validity::marks(record, &record.start.rules.unwrap_or_default().validity),
-        })
-    }
-
-    /// Every setting, and the build and library that it ran with, by path.
-    fn settings(&self) -> Vec<(String, String)> {
-        let Start {
-            config,
-            lfmark,
-            mlx,
-            model,
-            data,
-            ..
-        } = &self.start;
-        let build = crate::record::Build {
-            native_setup: None,
-            ..lfmark.clone()
-        };
-        let names = BTreeMap::from([("data", &data.name), ("model", &model.name)]);
-        let mut settings = flat(&names);
-        settings.extend(flat(config));
-        let under = |name: &str, fields: Vec<(String, String)>| -> Vec<(String, String)> {
-            fields
-                .into_iter()
-                .map(|(path, value)| (format!("{name}.{path}"), value))
-                .collect()
-        };
-        settings.extend(under("lfmark", flat(&build)));
-        settings.extend(under("mlx", flat(mlx)));
-        // Every process has empty folders of its own.
-        let own = self.member.empty_caches.iter().flatten();
-        let own: Vec<_> = own.map(|name| format!("mlx.variables.{name}")).collect();
-        settings.retain(|(path, _)| !own.contains(path));
-        settings
-    }
-}
-
-impl Work {
-    pub(crate) fn of(record: &Record) -> Self {
-        let Start {
-            config,
-            model,
-            data,
-            ..
-        } = &record.start;
-        let total = |count: fn(&Iteration) -> u32| -> u64 {
-            let counts = record.iterations.iter().map(|it| u64::from(count(it)));
-            counts.sum()
-        };
-        Self {
-            weights: model.weights.clone(),
-            quantization: model.quantization.clone(),
-            config_sha256: model.config_sha256.clone(),
-            tokenizer_sha256: model.tokenizer_sha256.clone(),
-            parameters: model.parameters,
-            trainable_parameters: model.trainable_parameters,
-            adapters: model.adapters.clone(),
-            data_sha256: data.sha256.clone(),
-            dtype: config.dtype.clone(),
-            iterations: config.iterations,
-            batch_size: config.batch_size,
-            max_seq_length: config.max_seq_length,
-            pad_to: config.pad_to,
-            mask_prompt: config.mask_prompt,
-            optimizer: config.optimizer.name.clone(),
-            dropout: config.lora.dropout,
-            generation: GenerationConfig {
-                // They judge the work and are no part of it.
-                checks: None,
-                ..config.generation.clone()
-            },
-            rows: total(|it| it.rows),
-            real_tokens: total(|it| it.real_tokens),
-            padded_tokens: total(|it| it.padded_tokens),
-            loss_tokens: total(|it| it.loss_tokens),
-        }
-    }
-}
-
-/// Stands for the token counts of every iteration.
-pub(crate) fn iterations_hash(record: &Record) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for it in &record.iterations {
-        (it.rows, it.real_tokens, it.padded_tokens, it.loss_tokens).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// The metrics of one record. What was not measured, or is 0, is missing.
-pub fn values(record: &Record) -> BTreeMap<MetricKind, f64> {
-    let (measured, _) = measured(record);
-    let values = measured.into_iter();
-    values.map(|(metric, run)| (metric, run.value)).collect()
-}
-
-/// The metrics of one record, and the iterations taken for warm-up. What was not measured, or is 0,
-/// is missing.
-pub(crate) fn measured(record: &Record) -> (BTreeMap<MetricKind, Run>, usize) {
-    let steps: Vec<u64> = record.iterations.iter().map(|it| it.step_ns).collect();
-    let rules = record.start.rules.unwrap_or_default();
-    let cropped = steadiness::judge(&steps, &rules.steadiness).cropped;
-    let steady = record.iterations.get(cropped..).unwrap_or_default();
-    let mean_step = |block: &[Iteration]| {
-        let total: f64 = block.iter().map(|it| it.step_ns as f64).sum();
-        total / block.len() as f64
+/// Every setting of a run, and the build and library that it ran with, by path.
+fn settings(run: &Run) -> Fields {
+    let Start {
+        config,
+        lfmark,
+        mlx,
+        model,
+        data,
+        ..
+    } = &*run.start;
+    let build = crate::record::Build {
+        native_setup: None,
+        ..lfmark.clone()
     };
-    let p95 = crate::stats::describe(&steps[cropped.min(steps.len())..]).map(|steps| steps.p95);
-    let generations = &record.generations;
-    let firsts = generations.iter().filter(|g| !g.token_ids.is_empty());
-    let firsts: Vec<f64> = firsts.map(|g| g.first_token_ns as f64).collect();
-    let tokens = generations.iter().flat_map(|g| &g.token_ns);
-    let tokens: Vec<f64> = tokens.map(|&ns| ns as f64).collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    // Copying memory takes some of its own, more than a small model.
-    let states = record.states.iter().filter(|state| state.copies.is_none());
-    let footprints = (record.iterations.iter().map(|it| it.footprint_bytes))
-        .chain(generations.iter().map(|g| g.footprint_bytes))
-        .chain(states.map(|state| state.footprint_bytes))
-        .flatten();
-    let alone = |value: f64| Run {
-        value,
-        windows: Vec::new(),
+    let names = BTreeMap::from([("data", &data.name), ("model", &model.name)]);
+    let under = |name: &'static str, fields: Fields| {
+        let path = move |(path, value)| (format!("{name}.{path}"), value);
+        fields.into_iter().map(path)
     };
-    let all = [
-        (MetricKind::StepTime, Some(over_time(steady, mean_step))),
-        (MetricKind::StepP95, p95.map(alone)),
-        (MetricKind::IterationWall, Some(over_time(steady, wall))),
-        (MetricKind::FirstToken, Some(alone(mean(&firsts)))),
-        (MetricKind::TokenTime, Some(alone(mean(&tokens)))),
-        (
-            MetricKind::PeakMemory,
-            performance::peak_bytes(&record.iterations, generations)
-                .map(|bytes| alone(bytes as f64)),
-        ),
-        (
-            MetricKind::Footprint,
-            footprints.max().map(|bytes| alone(bytes as f64)),
-        ),
-        (
-            MetricKind::TimeToStep10,
-            summary::time_to_step_10_ns(record).map(|ns| alone(ns as f64)),
-        ),
-    ];
-    let positive = |value: &f64| value.is_finite() && *value > 0.0;
-    let measured = all
+    let mut settings = flat(&names);
+    settings.extend(flat(config));
+    settings.extend(under("lfmark", flat(&build)));
+    settings.extend(under("mlx", flat(mlx)));
+    // Every process has empty folders of its own.
+    let member = run.member.as_ref();
+    let own = member.and_then(|it| it.empty_caches.as_ref());
+    let own: Vec<_> = own
         .into_iter()
-        .filter_map(|(metric, run)| Some((metric, run?)))
-        .filter(|(_, run)| positive(&run.value) && run.windows.iter().all(positive));
-    (measured.collect(), cropped)
-}
-
-/// A value over all these iterations, and over equal blocks of them; those left over at the end
-/// are in no block.
-fn over_time(iterations: &[Iteration], value: impl Fn(&[Iteration]) -> f64) -> Run {
-    let width = iterations.len().div_ceil(MOST_WINDOWS).max(1);
-    Run {
-        value: value(iterations),
-        windows: iterations.chunks_exact(width).map(&value).collect(),
-    }
-}
-
-/// Wall time per iteration in nanoseconds.
-fn wall(iterations: &[Iteration]) -> f64 {
-    let (Some(first), Some(last)) = (iterations.first(), iterations.last()) else {
-        return f64::NAN;
-    };
-    let end = last.start_ns as f64 + last.data_ns as f64 + last.step_ns as f64;
-    (end - first.start_ns as f64) / iterations.len() as f64
-}
-
-/// Why runs did not do the same work, or those of one arm not in the same way.
-fn different_work(processes: &[&Process]) -> Option<String> {
-    let first = processes.first()?;
-    for process in &processes[1..] {
-        let mut fields = differing(&first.work, &process.work);
-        if fields.is_empty() && first.iterations_hash != process.iterations_hash {
-            fields.push("tokens of single iterations".to_owned());
-        }
-        if !fields.is_empty() {
-            return Some(format!(
-                "{} and {} differ in {}",
-                first.folder,
-                process.folder,
-                fields.join(", ")
-            ));
-        }
-        let same_arm = |other: &&&Process| other.member.arm == process.member.arm;
-        let sibling = processes.iter().find(same_arm)?;
-        let fields = differing_settings(sibling, process);
-        if !fields.is_empty() {
-            return Some(format!(
-                "{} and {} are of one arm and differ in {}",
-                sibling.folder,
-                process.folder,
-                fields.join(", ")
-            ));
-        }
-    }
-    None
-}
-
-fn differing_settings(first: &Process, second: &Process) -> Vec<String> {
-    let of = |process: &Process| -> BTreeMap<String, String> {
-        process.settings().into_iter().collect()
-    };
-    differing(&of(first), &of(second))
-}
-
-/// Why the machine was not in one state throughout.
-pub(crate) fn machine_changed(processes: &[&Process]) -> Option<String> {
-    let mut in_time = processes.to_vec();
-    in_time.sort_by_key(|process| process.member.number);
-    let first = in_time.first()?;
-    let states = || {
-        let of = |process: &&Process| {
-            let folder = process.folder.clone();
-            let states = process.states.clone().into_iter();
-            states.map(move |state| (folder.clone(), state))
-        };
-        in_time.iter().flat_map(of)
-    };
-    for process in &in_time[1..] {
-        // Arms may run on different devices, and then name different GPUs.
-        let fields = differing(&identity(first, process), &identity(process, first));
-        if !fields.is_empty() {
-            return Some(format!(
-                "{} and {} ran on different machines ({})",
-                first.folder,
-                process.folder,
-                fields.join(", ")
-            ));
-        }
-    }
-    let mut thermal = states().filter_map(|(run, state)| Some((run, state.thermal_state?)));
-    if let Some((_, cool)) = thermal.next()
-        && let Some((run, hot)) = thermal.find(|(_, state)| *state > cool)
-    {
-        return Some(format!(
-            "the thermal state rose from {cool} to {hot} in {run}"
-        ));
-    }
-    let source = states().filter_map(|(run, state)| Some((run, state.power_source?)));
-    let number = |state: &MachineState| state.power_mode.map(|mode| mode.to_string());
-    let mode = states().filter_map(|(run, state)| Some((run, number(&state)?)));
-    let changed = changed("power source", source).or_else(|| changed("power mode", mode));
-    changed.or_else(|| {
-        in_time.iter().find_map(|process| {
-            let disturbs = |mark: &&Mark| mark.verdict() == validity::Verdict::Disturbed;
-            let mark = process.marks.iter().find(disturbs)?;
-            Some(format!("{} in {}", mark.sentence(), process.folder))
-        })
-    })
-}
-
-/// What tells the machine of a process from that of another.
-fn identity(process: &Process, other: &Process) -> Machine {
-    let (own, other) = (process.start.machine.clone(), &other.start.machine);
-    Machine {
-        gpu: None,
-        gpu_cores: None,
-        // Builds that write an earlier schema do not read these.
-        cpu_tiers: own.cpu_tiers.filter(|_| other.cpu_tiers.is_some()),
-        gpu_wired_limit_bytes: own
-            .gpu_wired_limit_bytes
-            .filter(|_| other.gpu_wired_limit_bytes.is_some()),
-        gpu_driver: own.gpu_driver.filter(|_| other.gpu_driver.is_some()),
-        gpu_power_limit_uw: own
-            .gpu_power_limit_uw
-            .filter(|_| other.gpu_power_limit_uw.is_some()),
-        gpu_max_clock_hz: own
-            .gpu_max_clock_hz
-            .filter(|_| other.gpu_max_clock_hz.is_some()),
-        cgroup: own.cgroup.filter(|_| other.cgroup.is_some()),
-        ..own
-    }
-}
-
-/// Says where a series of values left its first one.
-fn changed(what: &str, mut values: impl Iterator<Item = (String, String)>) -> Option<String> {
-    let (_, first) = values.next()?;
-    let (run, other) = values.find(|(_, value)| *value != first)?;
-    Some(format!(
-        "the {what} changed from {first} to {other} in {run}"
-    ))
+        .flatten()
+        .map(|name| format!("mlx.variables.{name}"))
+        .collect();
+    settings.retain(|(path, _)| !own.contains(path));
+    settings
 }
 
 /// Everything a report shows of a set, derived by [`summarize`].
@@ -975,13 +616,13 @@ pub struct ProcessSummary {
 
 impl ProcessSummary {
     pub(crate) fn of(process: &Process) -> Self {
-        let measured = process.measured.iter();
+        let run = &process.run;
         Self {
-            run: process.folder.clone(),
+            run: run.name.clone(),
             member: process.member.clone(),
-            status: process.status,
-            reason: process.reason.clone(),
-            values: measured.map(|(metric, run)| (*metric, run.value)).collect(),
+            status: run.status,
+            reason: run.reason.clone(),
+            values: run.values(),
         }
     }
 }
@@ -1001,8 +642,8 @@ pub(crate) fn unread<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Ve
 pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
     let rules = set.rules.comparison;
     let arms = set.arms.iter().map(|name| {
-        let processes = set.of_arm(name);
-        let (values, left_out) = set.values(&processes);
+        let runs = set.of_arm(name);
+        let (values, left_out) = values(&runs);
         let metrics = values.into_iter().filter_map(|(metric, values)| {
             Some(ArmMetric {
                 metric,
@@ -1011,11 +652,7 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
                 values,
             })
         });
-        let figures: Vec<_> = processes.iter().map(|process| &process.figures).collect();
-        let first = set
-            .processes
-            .iter()
-            .find(|process| process.member.arm == *name);
+        let first = set.first_of(name);
         Arm {
             name: name.clone(),
             program: first.map(|first| {
@@ -1025,17 +662,17 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
                     version: version.to_owned(),
                 }
             }),
-            runs: processes.len(),
+            runs: runs.len(),
             metrics: metrics.collect(),
-            figures: performance::of_arm(&figures, &rules),
+            figures: performance::of_arm(&figures(&runs), &rules),
             left_out,
         }
     });
     let mut notices = set.notices.clone();
     let usable = noise.filter(|noise| {
         let baseline = set.arms.first().map(|arm| set.of_arm(arm));
-        let first = baseline.as_ref().and_then(|processes| processes.first());
-        let checked = first.map_or(Ok(()), |first| noise.check(first));
+        let first = baseline.as_ref().and_then(|runs| runs.first());
+        let checked = first.map_or(Ok(()), |first| noise.check(&first.key));
         if let Err(error) = &checked {
             notices.push(format!(
                 "the noise floor beside the runs is not used: {error}"
@@ -1049,7 +686,7 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
         None => ("", [].as_slice()),
     };
     let warnings = set.arms.iter().filter_map(|arm| {
-        let circumstances = set.circumstances(&set.of_arm(arm));
+        let circumstances = study::circumstances(&[&set.of_arm(arm)], true, &study::nothing);
         circumstances
             .different_work
             .or(circumstances.machine_changed)
@@ -1075,14 +712,8 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
 
 /// Settings of the first run of each arm, where they are not all alike.
 fn differing_between_arms(set: &Set) -> Vec<Setting> {
-    let firsts = set.arms.iter().map(|arm| {
-        let first = set
-            .processes
-            .iter()
-            .find(|process| process.member.arm == *arm);
-        first.map(Process::settings)
-    });
-    let arms: Vec<_> = firsts.collect();
+    let arms = set.arms.iter();
+    let arms: Vec<_> = arms.map(|arm| set.first_of(arm).map(settings)).collect();
     let mut settings: Vec<Setting> = Vec::new();
     for (name, _) in arms.iter().flatten().flatten() {
         let values = arms.iter().map(|arm| {
@@ -1102,4 +733,4 @@ fn differing_between_arms(set: &Set) -> Vec<Setting> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

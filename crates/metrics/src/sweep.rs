@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::comparison::{self, Spread};
+use crate::fields;
 use crate::leak;
-use crate::noise;
 use crate::random::Generator;
 use crate::record::Generation;
 use crate::roofline::{self, Roofline, Share, Work};
@@ -23,7 +23,8 @@ use crate::scaling::{self, Constancy, GrowthComparison, Scaling};
 use crate::sets::{self, MetricKind, Process, ProcessSummary};
 use crate::stats;
 use crate::store::{self, ReadError, Record};
-use crate::summary::{RunStatus, summarize as summarize_run};
+use crate::study;
+use crate::summary::summarize as summarize_run;
 
 /// Name of the plan in a sweep's folder.
 pub const FILE_NAME: &str = "sweep.json";
@@ -304,7 +305,7 @@ pub struct Run {
 
 impl Run {
     pub fn is_complete(&self) -> bool {
-        self.process.status == RunStatus::Complete
+        self.process.run.is_complete()
     }
 }
 
@@ -515,7 +516,7 @@ impl Sweep {
                 true => plan.values(axis),
                 false => vec![plan.points[run.point].value],
             };
-            if process.status == RunStatus::Complete
+            if process.run.is_complete()
                 && let Some(other) = differs(axis, &values, &record)
             {
                 let values: Vec<String> = values.iter().map(u32::to_string).collect();
@@ -562,7 +563,7 @@ impl Sweep {
     fn rules(&self) -> Rules {
         let first = self.runs.first();
         first
-            .and_then(|run| run.process.start.rules)
+            .and_then(|run| run.process.run.start.rules)
             .unwrap_or_default()
     }
 }
@@ -607,7 +608,7 @@ impl Sample {
             let found = roofline.uses.iter().find(|it| wanted(it.work))?;
             Some(Use::of(found))
         };
-        let metric = |metric| process.measured.get(&metric).map(|run| run.value);
+        let metric = |metric| process.run.value(metric);
         let token_times: Vec<TokenTime> = record.generations.iter().flat_map(times).collect();
         let enough = token_times.len() >= FEWEST_TOKEN_TIMES;
         let mean_time = |of: fn(&TokenTime) -> f64| {
@@ -753,14 +754,15 @@ pub fn summarize(sweep: &Sweep) -> Summary {
             axes.push(point.axis);
         }
     }
-    let complete: Vec<&Process> = sweep
+    let complete: Vec<&crate::run::Run> = sweep
         .runs
         .iter()
         .filter(|run| run.is_complete())
-        .map(|run| &run.process)
+        .map(|run| &run.process.run)
         .collect();
     let mut warnings = Vec::new();
-    warnings.extend(sets::machine_changed(&complete));
+    warnings.extend(study::several_machines(&complete));
+    warnings.extend(study::machine_changed(&complete));
     warnings.extend(changed_program(sweep));
     let missing = sweep.missing().len();
     let planned = sweep.plan.runs().len();
@@ -788,14 +790,14 @@ fn changed_program(sweep: &Sweep) -> Option<String> {
         let mut runs = sweep.runs.iter();
         let first = runs.find(|run| run.planned.program == program)?;
         let build = |run: &Run| {
-            let start = &run.process.start;
+            let start = &run.process.run.start;
             (start.lfmark.clone(), start.mlx.clone())
         };
         let other =
             runs.find(|run| run.planned.program == program && build(run) != build(first))?;
         Some(format!(
             "{} and {} ran with different builds or libraries",
-            first.process.folder, other.process.folder
+            first.process.run.name, other.process.run.name
         ))
     })
 }
@@ -970,15 +972,8 @@ fn different_work(sweep: &Sweep, program: usize, points: &[(usize, Point)]) -> O
     points.iter().find_map(|&(index, _)| {
         let (first, other) = (sweep.at(0, index), sweep.at(program, index));
         let (first, other) = (first.first()?, other.first()?);
-        let fields = noise::differing(&first.process.work, &other.process.work);
-        (!fields.is_empty()).then(|| {
-            format!(
-                "{} and {} differ in {}",
-                first.process.folder,
-                other.process.folder,
-                fields.join(", ")
-            )
-        })
+        let found = study::differences(&[&first.process.run, &other.process.run], |key| &key.work);
+        (!found.is_empty()).then(|| fields::texts(&found))
     })
 }
 

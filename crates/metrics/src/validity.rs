@@ -97,6 +97,31 @@ pub fn verdict(marks: &[Mark]) -> Verdict {
     verdicts.max().unwrap_or(Verdict::Unmarked)
 }
 
+/// The state of the machine during a run, as far as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conditions {
+    /// The first thermal state, and the highest from then on.
+    pub thermal: Option<(u32, u32)>,
+    /// The first source of power and energy mode. Where one changed later, the run has a [`Mark`].
+    pub power_source: Option<String>,
+    pub energy_mode: Option<String>,
+    /// Share of the CPU time that other guests had.
+    pub stolen: Option<f64>,
+}
+
+impl Conditions {
+    /// Of the whole run.
+    pub fn of(record: &Record) -> Self {
+        let states = &record.states;
+        Self {
+            thermal: thermal(record),
+            power_source: states.iter().find_map(|it| it.power_source.clone()),
+            energy_mode: states.iter().find_map(energy_mode),
+            stolen: stolen(states),
+        }
+    }
+}
+
 /// NVML's reasons that stand for heat or for a brake of the hardware. A limit of power is how a
 /// GPU runs at full load, and no mark.
 const SLOWDOWNS: [&str; 4] = [
@@ -110,7 +135,9 @@ const SLOWDOWNS: [&str; 4] = [
 pub fn marks(record: &Record, rules: &ValidityRules) -> Vec<Mark> {
     let states = &record.states;
     let mut marks = Vec::new();
-    if let Some((from, to)) = thermal_rise(record) {
+    if let Some((from, to)) = thermal(record)
+        && to > from
+    {
         marks.push(Mark::ThermalStateRose { from, to });
     }
     if let Some((from, to)) = change(states, |state| state.power_source.clone()) {
@@ -139,8 +166,8 @@ pub fn marks(record: &Record, rules: &ValidityRules) -> Vec<Mark> {
     marks
 }
 
-/// From the first thermal state that was read to the largest one after it.
-fn thermal_rise(record: &Record) -> Option<(u32, u32)> {
+/// The first thermal state that was read, and the highest.
+fn thermal(record: &Record) -> Option<(u32, u32)> {
     let states = record.states.iter().map(|it| (it.at_ns, it.thermal_state));
     let sensors = record.sensors.iter().map(|it| (it.at_ns, it.thermal_state));
     let mut read: Vec<(u64, u32)> = states
@@ -150,7 +177,7 @@ fn thermal_rise(record: &Record) -> Option<(u32, u32)> {
     read.sort_by_key(|&(at_ns, _)| at_ns);
     let from = read.first()?.1;
     let to = read.iter().map(|&(_, state)| state).max()?;
-    (to > from).then_some((from, to))
+    Some((from, to))
 }
 
 fn change(
@@ -164,7 +191,7 @@ fn change(
 }
 
 /// By its name, or its number where it has none, or whether the power is low.
-pub(crate) fn energy_mode(state: &MachineState) -> Option<String> {
+fn energy_mode(state: &MachineState) -> Option<String> {
     let number = || state.power_mode.map(|mode| mode.to_string());
     let low = || match state.low_power_mode? {
         true => Some("low power".to_owned()),

@@ -2,10 +2,9 @@
 
 use std::iter;
 
-use metrics::compare::{
-    Allowed, Apart, Column, Difference, Estimate, Normalised, Per, Rate, Row, Summary,
-};
+use metrics::compare::{Allowed, Apart, Column, Estimate, Normalised, Per, Rate, Row, Summary};
 use metrics::comparison::{MetricComparison, Verdict};
+use metrics::fields::Difference;
 use metrics::record::Schema;
 use metrics::rules::{Group, Rules};
 use metrics::sets::MetricKind;

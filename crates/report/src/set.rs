@@ -96,7 +96,7 @@ pub fn render_set(set: &Set, noise: Option<&Noise>) -> Result<Rendered, ReportEr
         other_rules: {
             let first = set.processes.first();
             first
-                .and_then(|first| first.start.rules)
+                .and_then(|first| first.run.start.rules)
                 .unwrap_or_default()
                 != rules
         },
@@ -159,8 +159,8 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn of(processes: &[&Process]) -> Option<Self> {
-        let start = &processes.first()?.start;
-        let complete = |process: &&&Process| process.status == RunStatus::Complete;
+        let start = &processes.first()?.run.start;
+        let complete = |process: &&&Process| process.run.status == RunStatus::Complete;
         Some(Self {
             model: escape(&start.model.name),
             device: view::device(start),
@@ -220,7 +220,8 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn of(processes: &[&Process]) -> Self {
-        let any = |fact: fn(&Start) -> bool| processes.iter().any(|process| fact(&process.start));
+        let any =
+            |fact: fn(&Start) -> bool| processes.iter().any(|process| fact(&process.run.start));
         Self {
             debug_build: any(|start| start.lfmark.profile == "debug"),
             dirty: any(|start| start.lfmark.dirty == Some(true)),
@@ -233,7 +234,7 @@ impl Limits {
             different_counters: {
                 let mut counters = processes
                     .iter()
-                    .map(|process| view::memory_counter(&process.start));
+                    .map(|process| view::memory_counter(&process.run.start));
                 let first = counters.next();
                 counters.any(|counter| Some(counter) != first)
             },
@@ -245,7 +246,7 @@ fn title(set: &Set, summary: &Summary) -> String {
     let model = set
         .processes
         .first()
-        .map_or("", |process| &process.start.model.name);
+        .map_or("", |process| &process.run.start.model.name);
     let names: Vec<String> = summary.arms.iter().map(|arm| escape(&arm.name)).collect();
     match names.split_first() {
         Some((first, others)) if !others.is_empty() => format!(

@@ -67,7 +67,7 @@ pub fn render_sweep(sweep: &Sweep) -> Result<Rendered, ReportError> {
         let name = chart_name(axis.axis);
         AxisView::new(axis, has(name).then_some(name))
     });
-    let start = sweep.runs.first().map(|run| &run.process.start);
+    let start = sweep.runs.first().map(|run| &run.process.run.start);
     let processes: Vec<_> = sweep.runs.iter().map(|run| &run.process).collect();
     let view = View {
         model: start.map_or(String::new(), |start| escape(&start.model.name)),

@@ -94,7 +94,7 @@ fn of_one_run_an_arm_no_spread_is_assumed() {
 fn replace_program(set: &mut Set, arm: &str, name: &str) {
     for process in &mut set.processes {
         if process.member.arm == arm {
-            process.start.engine = Some(Engine {
+            std::rc::Rc::make_mut(&mut process.run.start).engine = Some(Engine {
                 name: name.to_owned(),
                 version: "2.0".to_owned(),
                 memory_source: "its own counter".to_owned(),
@@ -231,15 +231,15 @@ fn hostile_names_stay_text() {
     let evil = "<script>|![x](y)**bold**\u{202e}\n";
     let mut set = set(&["a", "b"], 2, 1.0);
     for process in &mut set.processes {
-        process.start.model.name = evil.to_owned();
-        process.start.lfmark.version = evil.to_owned();
-        process.reason = Some(evil.to_owned());
-        process.folder.push_str(evil);
+        std::rc::Rc::make_mut(&mut process.run.start).model.name = evil.to_owned();
+        std::rc::Rc::make_mut(&mut process.run.start).lfmark.version = evil.to_owned();
+        process.run.reason = Some(evil.to_owned());
+        process.run.name.push_str(evil);
         process.member.unmet = vec![evil.to_owned()];
         process.member.unread = vec![evil.to_owned()];
         if process.member.arm == "b" {
             process.member.arm = evil.to_owned();
-            process.start.mlx.version = evil.to_owned();
+            std::rc::Rc::make_mut(&mut process.run.start).mlx.version = evil.to_owned();
         }
     }
     replace_program(&mut set, evil, evil);

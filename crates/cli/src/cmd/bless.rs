@@ -11,7 +11,6 @@ use std::{
 use anyhow::Context;
 use metrics::{
     compare::Runs,
-    gate,
     measure::SystemClock,
     record::{Schema, Status},
     store,
@@ -135,7 +134,7 @@ fn accepted(arguments: &[String], output: Output) -> Result<Vec<PathBuf>, Failur
     for notice in runs.notices() {
         output::message(output.quiet, &format!("note: {notice}"));
     }
-    let found = gate::circumstances_of(&runs);
+    let found = runs.circumstances();
     match (found.different_work, found.machine_changed) {
         (Some(why), _) => Err(Failure::NotComparable(format!(
             "no candidate could be like all of these runs: {why}; accept runs of the same work on one \

@@ -34,7 +34,7 @@ pub(crate) fn run(
     if let Some(thresholds) = &args.rules {
         rules = thresholds.over(rules).map_err(Failure::Usage)?;
     }
-    let compared = compare::compare(&runs, &args.allow, &rules.comparison);
+    let compared = compare::compare(&runs, &args.allow, &rules);
     let summary = compared.map_err(|error| match &error {
         CompareError::Mismatch { .. } => Failure::NotComparable(error.to_string()),
         CompareError::UnknownField { .. } | CompareError::TooFew(_) => {

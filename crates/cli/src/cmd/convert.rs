@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use exchange::export::{self, Run};
-use metrics::{sets, store};
+use exchange::export;
+use metrics::{run::Run, sets, store};
 use serde_json::json;
 
 use super::import;
@@ -65,7 +65,7 @@ fn convert(
             Some(name) => name,
         };
         let run = Run::of(&name, &record);
-        if !run.complete {
+        if !run.is_complete() {
             let what = match args.to {
                 Exchange::Csv | Exchange::Jsonl => "did not complete",
                 Exchange::GithubAction | Exchange::Bmf => "did not complete, and is left out",
@@ -91,7 +91,7 @@ fn convert(
 
 /// The runs, of which at least one has to be complete.
 fn complete(runs: &[Run]) -> anyhow::Result<&[Run]> {
-    if !runs.iter().any(|run| run.complete) {
+    if !runs.iter().any(|run| run.is_complete()) {
         bail!("no run is complete, so that there is no figure to follow");
     }
     Ok(runs)
@@ -103,7 +103,7 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     for path in paths {
         if path.is_dir() && sets::is_set(path) {
             let set = sets::read(path)?;
-            folders.extend(set.processes.iter().map(|run| path.join(&run.folder)));
+            folders.extend(set.processes.iter().map(|it| path.join(&it.run.name)));
         } else {
             folders.push(path.clone());
         }

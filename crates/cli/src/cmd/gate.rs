@@ -146,8 +146,7 @@ fn of_records(
         false => None,
     };
     let floor = floor(args, &baseline, &limits, output)?.map(|noise| noise.floor());
-    let judge =
-        |runs: &Runs| gate::judge(&baseline, runs, &limits, floor.as_ref(), &rules.comparison);
+    let judge = |runs: &Runs| gate::judge(&baseline, runs, &limits, floor.as_ref(), &rules);
     let judgement = judge(&candidate);
     match settings {
         Some(settings) if judgement.verdict == Verdict::Regressed => {
@@ -170,13 +169,13 @@ fn floor(
     limits: &Limits,
     output: Output,
 ) -> Result<Option<Noise>, Failure> {
-    let Some(key) = baseline.noise_key() else {
+    let Some(key) = baseline.key() else {
         return Ok(None);
     };
     if let Some(file) = &args.noise {
         let noise = noise::read(file)?;
         noise
-            .check_key(key)
+            .check(key)
             .map_err(|error| Failure::Usage(format!("--noise: {error}")))?;
         return Ok(Some(noise));
     }

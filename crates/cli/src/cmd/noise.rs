@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    key::Key,
     measure::SystemClock,
-    noise::{FILE_NAME, Key, Noise},
+    noise::{FILE_NAME, Noise, Owner},
 };
 use model::{load::EMBEDDED, weights::sha256_hex};
 
@@ -83,7 +84,7 @@ pub(crate) fn read(path: &Path) -> Result<Noise, Failure> {
 
 /// This machine's floor for runs with this key. One that cannot be read is said and left alone.
 pub(crate) fn stored(key: &Key, output: Output) -> Option<Noise> {
-    let path = place(key);
+    let path = place(&Owner::of(key));
     if !path.exists() {
         let text = "note: no noise floor of this machine and this work is stored; `lfmark noise` \
                     with the same settings measures one";
@@ -110,7 +111,7 @@ pub(crate) fn write(noise: &Noise, path: &Path) -> anyhow::Result<()> {
 
 /// Where the floor for runs with this key is stored: `reports/noise/<machine>-<work>.json`, with
 /// hashes of all that has to be equal.
-fn place(key: &Key) -> PathBuf {
+fn place(key: &Owner) -> PathBuf {
     let hash = |value: &serde_json::Value| {
         let mut hex = sha256_hex(value.to_string().as_bytes());
         hex.truncate(HASH);

@@ -19,12 +19,12 @@ use anyhow::Context;
 use metrics::{
     comparison::{MetricComparison, Verdict},
     measure::SystemClock,
-    noise::{FILE_NAME, Key, Noise},
+    noise::{FILE_NAME, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,
     sets::{self, Process, Set, SetError, Summary, VERSUS, Versus},
     store,
-    summary::{RunStatus, summarize},
+    summary::summarize,
 };
 use model::load::EMBEDDED;
 use report::{set as words, units};
@@ -144,7 +144,7 @@ pub(crate) fn run_set(
     let (dir, cold) = (plan.dir, plan.cold);
     let ending = measure(plan, output, clock, &mut |first| match &given {
         Some(noise) => noise
-            .check(first)
+            .check(&first.key)
             .map_err(|error| Failure::Usage(format!("--noise: {error}"))),
         None => Ok(()),
     })?;
@@ -158,8 +158,8 @@ pub(crate) fn run_set(
             None if cold => None,
             None => set
                 .complete()
-                .next()
-                .and_then(|first| noise::stored(&Key::of(first), output)),
+                .first()
+                .and_then(|first| noise::stored(&first.key, output)),
         };
         if let Some(floor) = floor {
             noise::write(&floor, &dir.join(FILE_NAME))?;
@@ -371,7 +371,7 @@ pub(crate) fn measure(
     plan: SetPlan,
     output: Output,
     clock: SystemClock,
-    check_first: &mut dyn FnMut(&Process) -> Result<(), Failure>,
+    check_first: &mut dyn FnMut(&metrics::run::Run) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
     if plan.resume && !plan.dir.is_dir() {
         return Err(Failure::Usage(format!(
@@ -429,8 +429,7 @@ pub(crate) fn measure(
         if !std::mem::take(&mut unchecked) {
             return Ok(());
         }
-        let process = Process::of(&job.arm, &store::read(folder)?);
-        process.map_or(Ok(()), |process| check_first(&process))
+        check_first(&metrics::run::Run::of(&job.arm, &store::read(folder)?))
     })
 }
 
@@ -466,14 +465,14 @@ impl Done {
             }
         }
         let mut done = Self::default();
-        for Process { member, status, .. } in &set.processes {
+        for Process { member, run } in &set.processes {
             if !plan.arms.iter().any(|arm| arm.name == member.arm) {
                 return Err(other(format!("it has an arm {}", member.arm)));
             }
             if member.empty_caches.is_some() != plan.cold {
                 return Err(other("--cold is given to one of them alone".to_owned()));
             }
-            if *status == RunStatus::Complete {
+            if run.is_complete() {
                 done.complete.insert((member.arm.clone(), member.repeat));
             }
         }

@@ -221,7 +221,7 @@ fn check(dir: &Path) -> Result<SameWork, Failure> {
     }
     let mut records = Vec::new();
     for process in &set.processes {
-        let record = store::read(&dir.join(&process.folder))?;
+        let record = store::read(&dir.join(&process.run.name))?;
         records.push((process.member.arm.clone(), record));
     }
     let mut records = records.into_iter();

@@ -284,7 +284,10 @@ fn a_set_is_shared_as_one_folder_with_its_report() {
         .collect();
     assert_eq!((after.name.as_str(), &after.arms), ("set-1", &expected));
     let values = |set: &sets::Set| -> Vec<_> {
-        set.processes.iter().map(|it| it.measured.clone()).collect()
+        set.processes
+            .iter()
+            .map(|it| it.run.metrics.clone())
+            .collect()
     };
     assert_eq!(values(&after), values(&before));
     let report = folder.read(&format!("{place}/report.md"));

@@ -40,13 +40,7 @@ fn add(
 }
 
 fn judged(baseline: &Runs, candidate: &Runs, limits: &Limits) -> Judgement {
-    judge(
-        baseline,
-        candidate,
-        limits,
-        None,
-        &ComparisonRules::default(),
-    )
+    judge(baseline, candidate, limits, None, &Rules::default())
 }
 
 /// Judges only the step time.
@@ -147,13 +141,17 @@ fn the_noise_of_the_limits_goes_before_the_floor_and_both_are_told() {
     }
     let of_limits = limits.metrics.get_mut("footprint").unwrap();
     of_limits.noise = Some(own(3));
-    let rules = ComparisonRules::default();
+    let rules = Rules::default();
     let found = judge(&a, &b, &limits, Some(&floor), &rules);
     let check = |metric: &str, source: NoiseSource, runs: Option<usize>| {
         assert_eq!(found.noise[metric], source, "{metric}");
         let judged = found.metrics.iter().find(|it| it.name == metric).unwrap();
         let expected = runs.map_or(0.0, |runs| own(runs).difference_99(3, 3));
-        assert_eq!(judged.threshold, expected.max(rules.practical), "{metric}");
+        assert_eq!(
+            judged.threshold,
+            expected.max(rules.comparison.practical),
+            "{metric}"
+        );
     };
     check("step_time", NoiseSource::Floor, Some(10));
     check("footprint", NoiseSource::Limits, Some(3));
@@ -345,15 +343,19 @@ fn another_machine_or_work_is_not_comparable_and_a_hot_run_is_void() {
     hot.thermal_state = [0, 2];
     check(hot, &|_| {}, "the thermal state rose from 0 to 2 in b/0");
     // What an update of the system changes is no other machine.
-    let a = arm("a", &steady(), 1, 2, &|_| {});
-    let b = arm("b", &steady(), 100, 2, &|start| {
-        start.machine.os_version = Some("27.1".to_owned());
-    });
-    let verdict = judged(&a, &b, &step_time()).verdict;
+    let on = |version: &'static str| {
+        move |start: &mut Start| start.machine.os_version = Some(version.to_owned())
+    };
+    let a = arm("a", &steady(), 1, 2, &on("15.3"));
+    let b = arm("b", &steady(), 100, 2, &on("27.1"));
+    let found = judged(&a, &b, &step_time());
     assert!(
-        !matches!(verdict, Verdict::NotComparable { .. }),
-        "{verdict:?}"
+        !matches!(found.verdict, Verdict::NotComparable { .. }),
+        "{:?}",
+        found.verdict
     );
+    let named = "the version of the system differs: 15.3 in the baseline, 27.1 in the candidate";
+    assert_eq!(found.warnings, [named]);
 }
 
 #[test]
@@ -372,15 +374,15 @@ fn kernels_that_differ_in_any_run_of_either_arm_are_a_warning() {
     let mut b = arm("b", &steady(), 100, 2, &with(false));
     assert!(judged(&a, &b, &step_time()).warnings.is_empty());
     add(&mut b, "c", &steady(), 200, 1, &with(true));
-    let expected = "kernels for neural accelerators differ: none in the baseline, \
-                    none and some in the candidate";
+    let expected = "mlx.metallib.neural_accelerators differs: false in the baseline, \
+                    false and true in the candidate";
     assert_eq!(judged(&a, &b, &step_time()).warnings, [expected]);
     add(&mut b, "d", &steady(), 300, 1, &|start| {
         with(true)(start);
         start.config.fused_kernels = Some(false);
     });
-    let expected = "kernels that compiling made differ: some in the baseline, some and none in \
-                    the candidate";
+    let expected = "fused_kernels differs: true in the baseline, true and false \
+                    in the candidate";
     assert_eq!(judged(&a, &b, &step_time()).warnings[1..], [expected]);
 }
 

@@ -70,7 +70,7 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
         .filter_map(|arm| {
             let mut processes = set.processes.iter();
             let first = processes.find(|process| process.member.arm == arm.name)?;
-            Some((arm, &first.start))
+            Some((arm, &*first.run.start))
         })
         .collect();
     let row = |aspect: String, cell: &dyn Fn(&Arm, &Start) -> String| -> Vec<String> {
@@ -156,7 +156,7 @@ pub(super) fn side_by_side(set: &Set, summary: &Summary) -> Option<String> {
 pub(super) fn programs(processes: &[&Process]) -> String {
     let mut programs: Vec<String> = Vec::new();
     for process in processes {
-        let start = &process.start;
+        let start = &process.run.start;
         let text = format!("{} with {}", program(start), library(start));
         if !programs.contains(&text) {
             programs.push(text);
