@@ -3,7 +3,7 @@
 use metrics::compare::{self, Runs, Summary};
 use metrics::engine::{self, Truth};
 use metrics::record::Event;
-use metrics::rules::ComparisonRules;
+use metrics::rules::Rules;
 use metrics::store;
 use report::{COMPARISON_CSV, REPORT, compare as words, compare_file_names, render_compare};
 
@@ -37,7 +37,7 @@ fn summary(machines: &[(&str, f64, bool)], runs: u64) -> Summary {
         }
     }
     let allow = ["dtype".to_owned()];
-    compare::compare(&all, &allow, &ComparisonRules::default()).unwrap()
+    compare::compare(&all, &allow, &Rules::default()).unwrap()
 }
 
 #[test]
@@ -141,7 +141,13 @@ fn csv_and_json_have_every_cell_and_no_formula() {
 
 #[test]
 fn runs_that_are_all_apart_are_shown() {
-    let summary = summary(&[("a", 1.2, true), ("b", 1.0, true)], 1);
+    let summary = Summary {
+        columns: Vec::new(),
+        metrics: Vec::new(),
+        rates: Vec::new(),
+        normalised: Vec::new(),
+        ..summary(&[("a", 1.2, true), ("b", 1.0, false)], 1)
+    };
     let rendered = render_compare(&summary).unwrap();
     let report = rendered.get(REPORT).unwrap();
     assert!(
@@ -150,6 +156,17 @@ fn runs_that_are_all_apart_are_shown() {
     );
     assert!(report.contains("## Not compared"), "{report}");
     assert!(!report.contains("## Metrics"), "{report}");
+}
+
+#[test]
+fn virtual_machines_are_compared_with_each_other_and_a_warning() {
+    let summary = summary(&[("a", 1.2, true), ("b", 1.0, true)], 1);
+    assert_eq!((summary.columns.len(), summary.apart.len()), (2, 0));
+    let warning = "a/0 ran on shared hardware, whose other guests may be the difference";
+    assert_eq!(summary.warnings, [warning]);
+    let rendered = render_compare(&summary).unwrap();
+    let report = rendered.get(REPORT).unwrap();
+    assert!(report.contains(warning), "{report}");
 }
 
 #[test]

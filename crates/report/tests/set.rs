@@ -190,7 +190,7 @@ fn a_floor_is_shown_and_one_of_other_work_is_refused_aloud() {
     assert!(report.contains("by this machine's noise floor"), "{report}");
 
     let mut other = floor.clone();
-    other.key.work.iterations = 7;
+    other.key.work.insert("iterations".to_owned(), "7".to_owned());
     let rendered = render_set(&arms, Some(&other)).unwrap();
     let report = text(&rendered);
     assert!(report.contains("work.iterations"), "{report}");
@@ -251,7 +251,7 @@ fn hostile_names_stay_text() {
     for process in &mut set.processes {
         process.member.empty_caches = Some(vec![evil.to_owned()]);
     }
-    set.processes[3].status = metrics::summary::RunStatus::Failed;
+    set.processes[3].run.status = metrics::summary::RunStatus::Failed;
     set.arms[1] = evil.to_owned();
     set.notices = vec![evil.to_owned()];
     let rendered = render_set(&set, None).unwrap();

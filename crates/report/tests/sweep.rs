@@ -2,6 +2,8 @@
 //!
 //! `LFMARK_BLESS=1 cargo test -p report` writes the snapshot anew.
 
+use std::rc::Rc;
+
 use std::{fs, path::Path};
 
 use metrics::engine::{self, Truth};
@@ -214,12 +216,14 @@ fn hostile_names_stay_text() {
     sweep.notices = vec![EVIL.to_owned()];
     sweep.plan.programs[1].name = EVIL.to_owned();
     for run in &mut sweep.runs {
-        run.process.start.model.name = EVIL.to_owned();
-        run.process.start.mlx.version = EVIL.to_owned();
-        run.process.folder.push_str(EVIL);
+        let start = Rc::make_mut(&mut run.process.run.start);
+        start.model.name = EVIL.to_owned();
+        start.mlx.version = EVIL.to_owned();
+        run.process.run.name.push_str(EVIL);
         run.process.member.unread = vec![EVIL.to_owned()];
     }
-    sweep.runs[0].process.work.dtype = EVIL.to_owned();
+    let work = Rc::make_mut(&mut sweep.runs[0].process.run.key.work);
+    work.iter_mut().find(|it| it.0 == "dtype").unwrap().1 = EVIL.to_owned();
     let rendered = render_sweep(&sweep).unwrap();
     for markup in ["![x](y)", "**bold**"] {
         assert!(!text(&rendered).contains(markup), "{markup} is live");
