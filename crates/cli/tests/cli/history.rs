@@ -79,8 +79,8 @@ fn records_on_a_branch_become_a_page_that_repeats() {
     }
     record(&folder, "runs/unknown", &"f".repeat(40), 1.0, |_| {});
     record(&folder, "runs/no commit", "--all", 1.0, |_| {});
-    record(&folder, "runs/guest", &ids[3], 1.0, |start| {
-        start.machine.virtual_machine = Some(true)
+    record(&folder, "runs/changed", &ids[3], 1.0, |start| {
+        start.lfmark.dirty = Some(true)
     });
     fs::create_dir(folder.path("runs/broken")).unwrap();
     folder.write("runs/broken/record.jsonl", "{}\n");
@@ -183,7 +183,7 @@ fn a_chart_without_data_is_not_left_from_an_earlier_page() {
     assert!(folder.exists("page/step-time-history.svg"));
     folder.write("page/CNAME", "mine");
     record(&folder, "b", &"b".repeat(40), 1.0, |start| {
-        start.machine.virtual_machine = Some(true)
+        start.lfmark.dirty = Some(true)
     });
     folder.ok("history b -o page");
     assert!(!folder.exists("page/step-time-history.svg"));
