@@ -386,7 +386,8 @@ mod tests {
 
     #[test]
     fn the_reference_is_what_the_committed_record_measured() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports/h200-lfm2-1.2b-2");
+        let dir =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/records/h200-lfm2-1.2b-2");
         let record = store::read(&dir).unwrap();
         assert_eq!(Headroom::of(&record), Some(REFERENCE));
     }

@@ -1,7 +1,7 @@
 //! Every value that is derived from the committed records, against its hash in
 //! `fixtures/goldens.txt`: moving code must not change one of them.
 //!
-//! `LFMARK_BLESS=1 cargo test -p report --test goldens` writes the hashes anew. The values
+//! `LFMARK_BLESS=goldens cargo test -p report --test goldens` writes the hashes anew. The values
 //! themselves go to `target/goldens/`, one file a name, to be compared with those of another
 //! commit: run this test in a worktree of it, then `diff -r` the two folders.
 //!
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use exchange::export;
-use flate2::read::GzDecoder;
+use liblzma::read::XzDecoder;
 use metrics::compare::{self, CompareError, Runs};
 use metrics::comparison::NoiseFloor;
 use metrics::gate::{self, Limits};
@@ -50,6 +50,9 @@ const WORDS: [&str; 11] = [
 
 /// The record's own first line, which is not derived.
 const NOT_DERIVED: &str = "start";
+
+/// Where the records lie that other tests read too.
+const RECORDS: &str = "fixtures/records";
 
 /// Runs by their names, as a comparison names them.
 type Named = Vec<(String, Record)>;
@@ -85,7 +88,7 @@ fn no_planted_fault_is_judged_otherwise() {
     check("goldens-plants.txt", &findings.into_iter().collect());
 }
 
-/// The committed folders of runs, those that are archives unpacked.
+/// The folders of runs in `reports/`, and where their records are.
 struct Reports {
     names: Vec<String>,
     unpacked: TempDir,
@@ -98,12 +101,10 @@ impl Reports {
         for entry in fs::read_dir(repository("reports")).unwrap() {
             let folder = entry.unwrap().path();
             let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
-            let archive = folder.join("records.tar.gz");
-            if archive.is_file() {
-                let file = fs::File::open(&archive).unwrap();
-                let mut archive = tar::Archive::new(GzDecoder::new(file));
+            if let Ok(file) = fs::File::open(folder.join("records.tar.xz")) {
+                let mut archive = tar::Archive::new(XzDecoder::new(file));
                 archive.unpack(unpacked.path().join(&name)).unwrap();
-            } else if !is_run_or_set(&folder) {
+            } else if !repository(RECORDS).join(&name).exists() {
                 continue;
             }
             names.push(name);
@@ -117,7 +118,7 @@ impl Reports {
         let unpacked = self.unpacked.path().join(name);
         match unpacked.exists() {
             true => unpacked,
-            false => repository("reports").join(name),
+            false => repository(RECORDS).join(name),
         }
     }
 
@@ -138,10 +139,6 @@ impl Reports {
         runs.sort_by(|a, b| a.0.cmp(&b.0));
         runs
     }
-}
-
-fn is_run_or_set(folder: &Path) -> bool {
-    folder.join(store::FILE_NAME).exists() || sets::is_set(folder)
 }
 
 /// Everything that is derived from one committed folder.
@@ -511,7 +508,7 @@ fn check(file: &str, found: &Values) {
     hashes.insert("words".to_owned(), hash(&all));
 
     let path = repository("fixtures").join(file);
-    if std::env::var_os("LFMARK_BLESS").is_some() {
+    if std::env::var("LFMARK_BLESS").is_ok_and(|it| it == "goldens") {
         let lines = hashes.iter().map(|(name, hash)| format!("{name} {hash}\n"));
         fs::write(&path, lines.collect::<String>()).unwrap();
         return;
