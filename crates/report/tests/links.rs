@@ -61,6 +61,8 @@ fn links_outside_are_left_alone() {
 /// The files that are committed, or will be.
 struct Repository {
     files: BTreeSet<String>,
+    /// What can be made of the committed records.
+    made: BTreeSet<String>,
 }
 
 impl Repository {
@@ -74,7 +76,11 @@ impl Repository {
         let there = files.filter(|file| repository().join(file).is_file());
         let files: BTreeSet<_> = there.map(str::to_owned).collect();
         assert!(files.contains("README.md"), "git lists no files");
-        Self { files }
+        let made = files
+            .iter()
+            .flat_map(|file| reports_of_runs(file))
+            .collect();
+        Self { files, made }
     }
 
     /// Whether a link of a document leads to a file, a folder or a heading.
@@ -90,7 +96,7 @@ impl Repository {
             true if anchor.is_empty() => true,
             true => anchors(&read(&target)).contains(anchor),
             false if self.files.iter().any(|file| file.starts_with(&folder)) => anchor.is_empty(),
-            false => is_made_from_archive(document, path),
+            false => self.made.contains(&target),
         }
     }
 }
@@ -111,37 +117,25 @@ fn resolve(document: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Whether a link is that of a set's report to the report of a run, which is made from the record.
-fn is_made_from_archive(document: &str, path: &str) -> bool {
-    let Some(run) = path.strip_suffix("/report.md") else {
-        return false;
-    };
-    let Some(set) = document
-        .strip_prefix("reports/")
-        .and_then(|it| it.strip_suffix("/report.md"))
-    else {
-        return false;
-    };
-    let record = format!("{run}/record.jsonl");
-    if repository()
-        .join("fixtures/records")
-        .join(set)
-        .join(&record)
-        .is_file()
-    {
-        return true;
+/// The reports that can be made of the runs of a set: its own report links to them.
+fn reports_of_runs(file: &str) -> Vec<String> {
+    if let Some(record) = file.strip_prefix("fixtures/records/") {
+        let run = record.strip_suffix("/record.jsonl");
+        return run
+            .map(|run| format!("reports/{run}/report.md"))
+            .into_iter()
+            .collect();
     }
-    let archive = repository()
-        .join("reports")
-        .join(set)
-        .join("records.tar.xz");
-    let Ok(file) = fs::File::open(archive) else {
-        return false;
+    let Some(set) = file.strip_suffix("/records.tar.xz") else {
+        return Vec::new();
     };
-    let mut records = tar::Archive::new(XzDecoder::new(file));
+    let archive = fs::File::open(repository().join(file)).unwrap();
+    let mut records = tar::Archive::new(XzDecoder::new(archive));
     let entries = records.entries().unwrap();
-    let mut paths = entries.map(|entry| entry.unwrap().path().unwrap().into_owned());
-    paths.any(|path| path == Path::new(&record))
+    let paths = entries.map(|entry| entry.unwrap().path().unwrap().into_owned());
+    let runs = paths.filter(|path| path.ends_with("record.jsonl"));
+    runs.map(|record| format!("{set}/{}/report.md", record.parent().unwrap().display()))
+        .collect()
 }
 
 /// Where the links and images of a document lead, but for those to other sites.
