@@ -65,12 +65,16 @@ pub(crate) fn first_mac(args: &FirstMacArgs) -> Result<()> {
         root,
     };
     println!("Ctrl-C ends this and keeps what there is");
-    collect(&at, STEPS, &private, &args.output)?;
+    let found = collect(&at, STEPS, &private, &args.output)?;
     let output = &args.output;
     let file = output.canonicalize().unwrap_or_else(|_| output.clone());
+    let what = match found["complete"] == true {
+        true => "Everything",
+        false => "What there is",
+    };
     println!(
-        "\nEverything is in {}\nAttach it to an issue of lfmark. Names of user and host and the \
-         home folder are not in it; look through it before.",
+        "\n{what} is in {}\nLook through it and attach it to an issue of lfmark. Names of user and \
+         host, the home folder and serial numbers are not in it.",
         file.display()
     );
     Ok(())

@@ -8,8 +8,12 @@ use crate::process::{command, quiet};
 
 const REMOVED: &str = "removed";
 
-/// User and host names that tell nothing.
-const COMMON: [&str; 5] = ["root", "user", "admin", "localhost", "runner"];
+/// Words of user and host names that tell nothing: a new Mac is called `Mac` or `MacBook Pro`.
+#[rustfmt::skip]
+const COMMON: [&str; 15] = [
+    "root", "user", "admin", "localhost", "local", "lan", "runner", "mac", "macbook", "imac", "pro",
+    "air", "mini", "studio", "apple",
+];
 
 /// What is looked for and what takes its place, the longest first.
 pub(super) struct Private(Vec<(String, String)>);
@@ -46,7 +50,7 @@ impl Private {
             let host = name.split('.').next().unwrap_or(name);
             found.extend([name, host].map(|it| (it.to_owned(), REMOVED.to_owned())));
         }
-        found.retain(|(name, _)| name.chars().count() >= 3 && !COMMON.contains(&name.as_str()));
+        found.retain(|(name, _)| is_telling(name));
         for (folder, name) in folders {
             // On macOS some are links to others.
             let real = folder.canonicalize().unwrap_or_default();
@@ -81,6 +85,13 @@ impl Private {
         }
         text
     }
+}
+
+/// Whether a name is of one owner, and long enough not to be found in other words.
+fn is_telling(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let mut words = name.split(|c: char| !c.is_alphanumeric());
+    name.chars().count() >= 3 && words.any(|word| !word.is_empty() && !COMMON.contains(&word))
 }
 
 /// A line without the serial number that it has.

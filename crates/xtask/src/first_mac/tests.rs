@@ -116,6 +116,38 @@ fn what_programs_print_is_kept_with_what_was_run_and_without_names() {
 }
 
 #[test]
+fn what_the_parsers_of_metrics_read_is_kept_byte_for_byte() {
+    macro_rules! fixtures {
+        ($($program:literal $file:literal)*) => {
+            [$(($program, include_str!(concat!("../../../../fixtures/machines/", $file)))),*]
+        };
+    }
+    let texts = fixtures!(
+        "sysctl" "sysctl-m1-pro.txt"
+        "ioreg" "ioreg-m5-max.txt"
+        "system_profiler" "system-profiler-constructed.json"
+        "pmset" "pmset-custom-m1-max.txt"
+    );
+    let scripts = texts.map(|(program, text)| (program, format!("cat <<'END'\n{text}\nEND")));
+    let programs = scripts
+        .each_ref()
+        .map(|(program, script)| (*program, script.as_str()));
+    let (_folder, at) = machine(&programs);
+    let private = Private::new(&["anna".to_owned()], &[(&at.root, "REPOSITORY")]);
+    for (program, text) in texts {
+        let begin = format!("raw/{program}");
+        let (_, _, limit, how) = STEPS.iter().find(|it| it.0.starts_with(&begin)).unwrap();
+        let limit = Duration::from_secs(*limit);
+        let entry = how.perform(&at, &Value::Null, limit).unwrap();
+        assert_eq!(
+            private.clean(entry)["stdout"],
+            format!("{text}\n"),
+            "{program}"
+        );
+    }
+}
+
+#[test]
 fn what_only_a_mac_has_is_null_elsewhere_and_what_takes_minutes_where_time_is_short() {
     let (_folder, mut at) = machine(&[]);
     (at.mac, at.quick) = (false, true);
@@ -347,6 +379,9 @@ fn nothing_of_the_owner_stays() {
         "ssh removed@removed, removed",
     );
     check("“Anna’s Mac Studio”", "“removed”");
+    let default = ["Mac\n", "Mac.lan\n", "MacBook Pro\n"].map(str::to_owned);
+    let text = json!(["MacBook Pro, Mac14,7 of Mac.lan"]);
+    assert_eq!(Private::new(&default, &[]).clean(text.clone()), text);
     check(
         "annals of root, me and /Users/annabel",
         "annals of root, me and /Users/annabel",
