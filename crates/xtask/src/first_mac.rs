@@ -70,7 +70,7 @@ pub(crate) fn first_mac(args: &FirstMacArgs) -> Result<()> {
     let file = output.canonicalize().unwrap_or_else(|_| output.clone());
     let what = match found["complete"] == true {
         true => "Everything",
-        false => "What there is",
+        false => "What came before Ctrl-C",
     };
     println!(
         "\n{what} is in {}\nLook through it and attach it to an issue of lfmark. Names of user and \
