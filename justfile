@@ -52,6 +52,10 @@ peers *args:
 check-mac *args:
     cargo xtask check-mac {{args}}
 
+# Collect in one file all that can be known of lfmark on this Mac.
+first-mac *args:
+    cargo xtask first-mac {{args}}
+
 # Check workflows, actions and shell scripts.
 lint-workflows:
     cargo xtask lint-workflows

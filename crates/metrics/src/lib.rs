@@ -36,6 +36,7 @@
 //! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
 //! | [`machine`] | facts about the machine and its state |
+//! | [`probe`] | the same with every sensor's raw readings and their cost |
 //! | [`mac`], [`linux`], [`nvidia`], [`metallib`] | what each of these is asked |
 //! | [`sampler`], [`energy`] | sensors that are read while a run goes on, and the energy they show |
 //! | [`validity`] | whether the machine was in one state, and its own |
@@ -72,6 +73,7 @@ pub mod nvidia;
 mod parallel;
 pub mod performance;
 pub mod power;
+pub mod probe;
 pub mod prompts;
 pub mod quality;
 pub mod random;

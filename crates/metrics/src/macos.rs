@@ -5,6 +5,7 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
 
 use objc2_foundation::NSProcessInfo;
+use serde_json::Value;
 
 use crate::mac;
 use crate::record::Sensors;
@@ -23,18 +24,29 @@ pub(crate) fn low_power_mode() -> bool {
 pub(crate) struct Macmon(macmon::Sampler);
 
 impl Macmon {
-    pub(crate) fn open() -> Option<Self> {
-        macmon::Sampler::new().ok().map(Self)
+    pub(crate) fn open() -> Result<Self, String> {
+        let sampler = macmon::Sampler::new().map_err(|error| error.to_string())?;
+        Ok(Self(sampler))
+    }
+
+    /// What macmon knows of the chip.
+    pub(crate) fn chip(&self) -> Value {
+        serde_json::to_value(self.0.get_soc_info()).unwrap_or_default()
+    }
+
+    /// All that macmon reads.
+    pub(crate) fn metrics(&mut self) -> Result<Value, String> {
+        // With 0 it does not wait, and has the averages since the call before.
+        let metrics = self.0.get_metrics(0).map_err(|error| error.to_string())?;
+        serde_json::to_value(&metrics).map_err(|error| error.to_string())
     }
 }
 
 impl Source for Macmon {
     fn read(&mut self) -> Option<Sensors> {
-        // With 0 it does not wait, and has the averages since the call before.
-        let metrics = self.0.get_metrics(0).ok()?;
         Some(Sensors {
             thermal_state: thermal_state(),
-            ..mac::macmon(&serde_json::to_value(&metrics).ok()?)
+            ..mac::macmon(&self.metrics().ok()?)
         })
     }
 

@@ -9,6 +9,7 @@
 
 mod bindings;
 mod check_mac;
+mod first_mac;
 mod fixtures;
 mod fuzz;
 mod lint;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::first_mac::FirstMacArgs;
 use crate::peers::Peer;
 use crate::setup::{Backend, Blas};
 
@@ -74,6 +76,8 @@ enum Verb {
         #[arg(long)]
         require: bool,
     },
+    /// Collect in one file all that can be known of lfmark on this Mac, whatever fails.
+    FirstMac(FirstMacArgs),
     /// Check the workflows, the actions and the shell scripts, with linters from PyPI.
     LintWorkflows,
     /// Try every parser with inputs that are made to break it, under libFuzzer.
@@ -119,6 +123,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         // Its exit code is its verdict.
         Verb::Regress { against, args } => return regress::regress(&against, &args),
         Verb::CheckMac { require } => check_mac::check_mac(require),
+        Verb::FirstMac(args) => first_mac::first_mac(&args),
         Verb::LintWorkflows => lint::lint_workflows(),
         Verb::Fuzz {
             executions,
