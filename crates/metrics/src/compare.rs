@@ -53,6 +53,8 @@ pub struct Key {
     pub iteration_tokens: String,
     pub compile: bool,
     pub clear_cache: bool,
+    /// Metal's wired limit.
+    pub wired: String,
     pub mlx_version: String,
     /// `release` or `debug`.
     pub profile: String,
@@ -73,6 +75,7 @@ impl Key {
             iteration_tokens: format!("{:016x}", sets::iterations_hash(record)),
             compile: config.compile,
             clear_cache: config.clear_cache,
+            wired: record.start.wired().to_owned(),
             mlx_version: mlx.version.clone(),
             profile: lfmark.profile.clone(),
         }
@@ -543,6 +546,7 @@ fn system(start: &Start) -> Fields {
     let library = mlx.library_sha256.as_deref();
     let all = [
         ("os_version", machine.os_version.as_deref()),
+        ("os_build", machine.os_build.as_deref()),
         ("kernel", machine.kernel.as_deref()),
         ("gpu_driver", machine.gpu_driver.as_deref()),
         (

@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 3 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 4 };
 
 /// Version of the record format.
 ///
@@ -89,6 +89,23 @@ impl Start {
             None => (LFMARK, &self.lfmark.version),
             Some(engine) => (&engine.name, &engine.version),
         }
+    }
+
+    /// Metal's wired limit, as `config.wired` says it. Before it was a choice, lfmark and mlx-lm
+    /// wired the recommended working set of every Metal device, and nothing had one elsewhere.
+    pub fn wired(&self) -> &str {
+        match &self.config.wired {
+            Some(wired) => wired,
+            None => wired_unsaid(&self.mlx.backend),
+        }
+    }
+}
+
+/// What was wired on this back end before it was a choice.
+pub(crate) fn wired_unsaid(backend: &str) -> &'static str {
+    match backend {
+        "metal" => "recommended",
+        _ => "off",
     }
 }
 
@@ -212,6 +229,8 @@ pub struct Metallib {
 pub struct Machine {
     pub os: String,
     pub os_version: Option<String>,
+    /// macOS: the build of that version (`25F84`).
+    pub os_build: Option<String>,
     pub kernel: Option<String>,
     pub arch: String,
     /// CPU brand string; on Apple silicon this is the chip's name.
@@ -239,10 +258,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver`.
+    /// Without what an update of the system changes: `os_version`, `os_build`, `kernel` and
+    /// `gpu_driver`.
     pub fn stable(&self) -> Self {
         Self {
             os_version: None,
+            os_build: None,
             kernel: None,
             gpu_driver: None,
             ..self.clone()
@@ -291,6 +312,10 @@ pub struct Config {
     pub fused_kernels: Option<bool>,
     /// Whether MLX's buffer cache was cleared after every step.
     pub clear_cache: bool,
+    /// Memory that Metal was told to keep resident: `off`, `recommended` (its working set) or a
+    /// number of bytes; null in records before 1.4, see [`Start::wired`].
+    #[serde(default)]
+    pub wired: Option<String>,
     pub windows: Vec<WindowSpec>,
     pub generation: GenerationConfig,
 }

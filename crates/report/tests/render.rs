@@ -836,6 +836,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             compile: true,
             fused_kernels: None,
             clear_cache: false,
+            wired: Some("off".to_owned()),
             windows: vec![
                 WindowSpec {
                     first: 1,

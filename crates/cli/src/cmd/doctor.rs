@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::{
-    doctor::{self, Candidate, Examined, Fits, REFERENCE, TOKENS_OF_LARGEST},
+    doctor::{self, Advice, Candidate, Examined, Fits, REFERENCE, TOKENS_OF_LARGEST},
     footprint::FootprintReader,
     headroom::{Capacity, Headroom},
     machine::{self, Reader},
@@ -54,6 +54,7 @@ pub(crate) fn run(
         &candidates()?,
     );
     let advice = doctor::advise(&examined);
+    let risks = doctor::risks(&examined);
     let unread = doctor::unread(&examined);
     if output.json {
         return output::print(
@@ -67,6 +68,7 @@ pub(crate) fn run(
                 "temperature_mc": examined.readings.temperature_mc,
                 "neural_accelerators": neural_accelerators(&examined.mlx, &examined.machine),
                 "advice": advice,
+                "risks": risks,
                 "fits": fits,
                 "unread": unread,
             })
@@ -75,12 +77,13 @@ pub(crate) fn run(
     }
     let mut lines = describe(&examined, device);
     lines.push("\nWhat would make the numbers better, in this order".to_owned());
-    for (index, advice) in advice.iter().enumerate() {
-        lines.push(format!("  {}. {}", index + 1, advice.finding));
-        lines.push(format!("     {}", advice.fix));
-    }
+    lines.extend(numbered(&advice));
     if advice.is_empty() {
         lines.push("  nothing that could be read here".to_owned());
+    }
+    if !risks.is_empty() {
+        lines.push("\nWhat can bring this machine down".to_owned());
+        lines.extend(numbered(&risks));
     }
     lines.extend(fitting(
         fits.as_ref(),
@@ -93,6 +96,15 @@ pub(crate) fn run(
         false => format!("  {}", unread.join(", ")),
     });
     output::print(&output::shown(&lines.join("\n")))
+}
+
+fn numbered(advice: &[Advice]) -> impl Iterator<Item = String> {
+    (1..).zip(advice).flat_map(|(number, advice)| {
+        [
+            format!("  {number}. {}", advice.finding),
+            format!("     {}", advice.fix),
+        ]
+    })
 }
 
 fn headroom_of(dir: &std::path::Path) -> anyhow::Result<Headroom> {
@@ -173,7 +185,12 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
         ("memory", bytes(machine.memory_bytes)),
         (
             "system",
-            format!("{} {}", machine.os, text(&machine.os_version)),
+            match &machine.os_build {
+                None => format!("{} {}", machine.os, text(&machine.os_version)),
+                Some(build) => {
+                    format!("{} {}, build {build}", machine.os, text(&machine.os_version))
+                }
+            },
         ),
         ("virtual", yes_or_no(machine.virtual_machine).to_owned()),
         ("MLX", format!("{}, {} back end", mlx.version, mlx.backend)),

@@ -101,7 +101,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         pauses,
     };
     // The first thing to start and the last to end: its end waits for pending work.
-    let (_session, device) = Session::start(plan.model.device())?;
+    let (mut session, device) = Session::start(plan.model.device())?;
+    session.wire(plan.wired)?;
     let dir = args
         .output
         .unwrap_or_else(|| default_run_folder(&plan, device, &origin));
@@ -666,6 +667,7 @@ pub(crate) fn config(
         compile,
         fused_kernels: Some(plan.fuses_kernels(device)),
         clear_cache: plan.clear_cache,
+        wired: Some(plan.wired.to_string()),
         windows: plan.windows.clone(),
         generation: plan.generation.clone(),
     }

@@ -233,6 +233,24 @@ fn runs_that_are_not_alike_are_refused_with_what_differs() {
 }
 
 #[test]
+fn runs_that_wire_otherwise_are_not_alike() {
+    let of = |wired: Option<&str>| {
+        record("a", &truth(1.0), 7, |start| {
+            start.mlx.backend = "metal".to_owned();
+            start.config.wired = wired.map(str::to_owned);
+        })
+    };
+    let differs = |wired: Option<&str>| {
+        let (off, other) = (Key::of(&of(Some("off"))), Key::of(&of(wired)));
+        noise::differing(&off, &other)
+    };
+    assert_eq!(differs(Some("off")), [""; 0]);
+    assert_eq!(differs(Some("4096")), ["wired"]);
+    // What a build did that had no choice.
+    assert_eq!(differs(None), ["wired"]);
+}
+
+#[test]
 fn what_is_void_or_virtual_or_cut_off_is_shown_apart() {
     let mut runs = runs(&[("a", 1.0), ("b", 1.0)], 3);
     let mut hot = truth(0.5);

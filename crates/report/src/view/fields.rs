@@ -109,6 +109,7 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     ("start.machine.os", "operating system"),
     ("start.machine.os_version", "its version"),
+    ("start.machine.os_build", "macOS: the build of that version"),
     ("start.machine.kernel", "version of the kernel"),
     ("start.machine.arch", "architecture of the CPU"),
     ("start.machine.cpu", "name of the CPU"),
@@ -172,6 +173,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "start.config.clear_cache",
         "whether MLX's cache was cleared after every step",
+    ),
+    (
+        "start.config.wired",
+        "memory that Metal was told to keep resident: off, recommended, or bytes",
     ),
     ("start.config.windows", "ranges of iterations"),
     (
