@@ -125,7 +125,9 @@ pub fn os_build(printed: &str) -> Option<String> {
     let build = printed.trim();
     let (train, rest) = build.split_at_checked(build.find(|c: char| !c.is_ascii_digit())?)?;
     let number = rest.strip_prefix(|c: char| c.is_ascii_uppercase())?;
-    let number = number.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(number);
+    let number = number
+        .strip_suffix(|c: char| c.is_ascii_lowercase())
+        .unwrap_or(number);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     (is_number(train) && is_number(number)).then(|| build.to_owned())
 }
@@ -243,7 +245,15 @@ mod tests {
         };
         check("25F84\n", Some("25F84"));
         check("25A5279m\n", Some("25A5279m"));
-        for other in ["", "\n", "26.5.2\n", "25F\n", "F84", "25F84mm", "sw_vers: error"] {
+        for other in [
+            "",
+            "\n",
+            "26.5.2\n",
+            "25F\n",
+            "F84",
+            "25F84mm",
+            "sw_vers: error",
+        ] {
             check(other, None);
         }
     }

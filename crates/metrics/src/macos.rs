@@ -42,6 +42,12 @@ impl Source for Macmon {
         true
     }
 
+    // A reading asks for some hundred keys of the system's controller. The thread has a core to
+    // itself, and a short run needs samples.
+    fn share(&self) -> u32 {
+        20
+    }
+
     fn late(&self) -> &'static [&'static str] {
         mac::LATE
     }

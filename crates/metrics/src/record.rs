@@ -115,6 +115,8 @@ pub struct Sampling {
     /// Between two samples, by what the first reading cost: they lie further apart where one costs
     /// more.
     pub interval_ns: u64,
+    /// What that reading cost; null in records before schema 1.4.
+    pub reading_ns: Option<u64>,
     /// What the power of each rail is read from (`NVML`, `powercap`, `macmon`).
     pub rails: BTreeMap<String, String>,
 }

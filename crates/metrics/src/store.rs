@@ -694,12 +694,12 @@ mod tests {
         };
         check_error(
             &newer(2, 0),
-            "the record was written with schema 2.0, and this build reads schema 1 up to 1.3; \
+            "the record was written with schema 2.0, and this build reads schema 1 up to 1.4; \
              use a version of lfmark that reads schema 2.0",
         );
         check_error(
             &newer(1, 7),
-            "the record was written with schema 1.7, and this build reads schema 1 up to 1.3; \
+            "the record was written with schema 1.7, and this build reads schema 1 up to 1.4; \
              use a version of lfmark that reads schema 1.7",
         );
     }

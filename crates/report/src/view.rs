@@ -114,7 +114,7 @@ impl View {
             machine_state: system::machine_state(&record.states),
             validity: validity::validity(summary),
             settled: system::settled(record),
-            energy: energy::energy(summary),
+            energy: energy::energy(record, summary),
             budget: budget::budget(record, summary),
             roofline: roofline::roofline_section(&roofline),
             comparison: comparison::comparison(record, summary),

@@ -895,6 +895,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
         launch_ns: None,
         sampling: Some(Sampling {
             interval_ns: 250_000_000,
+            reading_ns: Some(150_000),
             rails: [("package-0".to_owned(), "powercap".to_owned())].into(),
         }),
         settled: None,
@@ -1033,6 +1034,7 @@ fn large_shape(record: &mut Record) {
     start.footprint_source = None;
     start.sampling = Some(Sampling {
         interval_ns: 250_000_000,
+        reading_ns: Some(150_000),
         rails: [("gpu".to_owned(), "NVML".to_owned())].into(),
     });
     for (sensors, mc) in record
@@ -1126,6 +1128,7 @@ fn hostile() -> Record {
     start.machine.gpu_driver = some();
     start.sampling = Some(Sampling {
         interval_ns: 250_000_000,
+        reading_ns: Some(150_000),
         rails: [(text(), text())].into(),
     });
     start.settled = Some(Settled {

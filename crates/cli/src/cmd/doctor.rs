@@ -12,6 +12,7 @@ use metrics::{
     measure::{Clock, SystemClock},
     metallib::{NeuralAccelerators, neural_accelerators},
     readiness::Sensors,
+    sampler::Sampler,
     store,
 };
 use model::{
@@ -28,6 +29,7 @@ use crate::{
     exit::Failure,
     options::{DtypeName, ModelOptions},
     output,
+    telemetry::sensors_failed,
 };
 
 /// How long CPU use of other programs is looked at.
@@ -45,7 +47,7 @@ pub(crate) fn run(
     };
     let measured = args.run.as_deref().map(headroom_of).transpose()?;
     let (_session, device) = Session::start(options.device())?;
-    let examined = examine(&mut clock)?;
+    let examined = examine(&mut clock, output.quiet)?;
     let bytes = bytes_per_parameter(options.dtype(device));
     let fits = doctor::fits(
         &examined,
@@ -117,12 +119,16 @@ fn headroom_of(dir: &std::path::Path) -> anyhow::Result<Headroom> {
     })
 }
 
-fn examine(clock: &mut SystemClock) -> anyhow::Result<Examined> {
+fn examine(clock: &mut SystemClock, quiet: bool) -> anyhow::Result<Examined> {
     let mlx = environment::mlx()?;
     let uuid = environment::gpu_uuid()?;
     let reader = Reader::for_gpu(uuid.as_deref());
     let sampler = machine::sampler(*clock, uuid, mlx.backend != "cpu");
-    let sampling = sampler.and_then(|sampler| sampler.sampling().cloned());
+    let sampling = sampler.as_ref().and_then(Sampler::sampling).cloned();
+    if let Some(why) = sampler.as_ref().and_then(Sampler::failure) {
+        output::message(quiet, &sensors_failed(&why));
+    }
+    drop(sampler);
     let readings = Sensors::new(LOOK).read();
     Ok(Examined {
         profile: environment::build().profile,
@@ -188,7 +194,11 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
             match &machine.os_build {
                 None => format!("{} {}", machine.os, text(&machine.os_version)),
                 Some(build) => {
-                    format!("{} {}, build {build}", machine.os, text(&machine.os_version))
+                    format!(
+                        "{} {}, build {build}",
+                        machine.os,
+                        text(&machine.os_version)
+                    )
                 }
             },
         ),

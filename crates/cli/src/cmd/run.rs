@@ -185,6 +185,7 @@ struct Run<'a> {
     telemetry: Telemetry,
     clock: SystemClock,
     progress: Progress,
+    quiet: bool,
 }
 
 impl<'a> Run<'a> {
@@ -289,6 +290,9 @@ impl<'a> Run<'a> {
             writer.append(&Event::Phase(phase))?;
         }
         telemetry.drain(&mut writer)?;
+        if let Some(failure) = telemetry.failure() {
+            progress.note(output.quiet, &failure);
+        }
         // Of a set's runs only the times count, and random weights say nothing.
         let random = matches!(loaded.source, Source::Random { .. });
         let compared = plan.compares_effect && !random && member.is_none();
@@ -303,6 +307,7 @@ impl<'a> Run<'a> {
             telemetry,
             clock,
             progress,
+            quiet: output.quiet,
         })
     }
 
@@ -527,7 +532,9 @@ impl<'a> Run<'a> {
             _ => Ok(None),
         };
         let recorded = copied.and_then(|copies| self.state(copies)).and_then(|()| {
-            self.telemetry.finish(&mut self.writer)?;
+            if let Some(failure) = self.telemetry.finish(&mut self.writer)? {
+                self.progress.note(self.quiet, &failure);
+            }
             self.writer.append(&Event::End(End {
                 status,
                 reason,

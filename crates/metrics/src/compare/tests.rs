@@ -350,6 +350,7 @@ fn power_that_was_sampled_divides_each_runs_own_rate() {
         let mut record = record(name, &truth(1.0), seed, |start| {
             start.sampling = Some(crate::record::Sampling {
                 interval_ns: 50_000_000,
+                reading_ns: Some(150_000),
                 rails: [("gpu".to_owned(), "test".to_owned())].into(),
             });
         });

@@ -115,7 +115,10 @@ mod tests {
         }
         for text in ["", "on", "0", "-1", "24GB", "Off"] {
             let problem = text.parse::<Wired>().unwrap_err();
-            assert!(problem.starts_with(&format!("`{text}` is not")), "{problem}");
+            assert!(
+                problem.starts_with(&format!("`{text}` is not")),
+                "{problem}"
+            );
         }
         let read = |value: serde_json::Value| serde_json::from_value::<Wired>(value).ok();
         assert_eq!(read(7.into()), Some(Wired::Bytes(7)));
@@ -143,6 +146,9 @@ mod tests {
         };
         assert_eq!(Wired::Off.limit(&cuda).unwrap(), None);
         let problem = Wired::Recommended.limit(&cuda).unwrap_err().to_string();
-        assert!(problem.contains("on Metal alone, and this is the cuda back end"), "{problem}");
+        assert!(
+            problem.contains("on Metal alone, and this is the cuda back end"),
+            "{problem}"
+        );
     }
 }
