@@ -105,6 +105,7 @@ pub fn record(iterations: u32) -> Record {
         generations: Vec::new(),
         states: Vec::new(),
         sensors: Vec::new(),
+        counters: Vec::new(),
         end: None,
         notices: Vec::new(),
     };

@@ -44,6 +44,7 @@ pub enum Event {
     Effect(Effect),
     MachineState(MachineState),
     Sensors(Sensors),
+    Counters(Counters),
     End(End),
 }
 
@@ -662,6 +663,22 @@ pub struct Sensors {
     /// As in [`MachineState`].
     pub thermal_state: Option<u32>,
     pub gpu_throttle_reasons: Option<Vec<String>>,
+}
+
+/// What the processor counted of the process, all threads together, up to a moment between two
+/// iterations. Only the differences between readings mean anything. Every count is null where it
+/// could not be read, and where it was 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Counters {
+    /// Since process start.
+    pub at_ns: u64,
+    /// Iterations that were done by then.
+    pub iterations: u32,
+    /// On Linux of user space alone.
+    pub instructions: Option<u64>,
+    pub cycles: Option<u64>,
+    /// macOS: what the kernel billed to the process, in nanojoules.
+    pub energy_nj: Option<u64>,
 }
 
 /// Copies of memory by all processors at once, pass after pass.

@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context;
 use metrics::{
     bandwidth,
+    counters::{self, CounterReader},
     footprint::FootprintReader,
     measure::{self, Clock, Outcome, SystemClock},
     record::{
@@ -93,7 +94,10 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         settled = Some(waited);
         awake = Some(held);
     }
+    // Before MLX starts its threads, which then count too.
+    let counters = CounterReader::new();
     let origin = Origin {
+        counters,
         started_unix_ms,
         launch_ns: launch_ns(&mut clock),
         member,
@@ -182,6 +186,7 @@ struct Run<'a> {
     compared: Option<Dataset>,
     writer: Writer,
     footprint: FootprintReader,
+    counters: CounterReader,
     telemetry: Telemetry,
     clock: SystemClock,
     progress: Progress,
@@ -200,6 +205,7 @@ impl<'a> Run<'a> {
         output: Output,
     ) -> anyhow::Result<Self> {
         let Origin {
+            counters,
             started_unix_ms,
             launch_ns,
             member,
@@ -304,6 +310,7 @@ impl<'a> Run<'a> {
             training: Some(Training { trainer, batches }),
             writer,
             footprint,
+            counters,
             telemetry,
             clock,
             progress,
@@ -387,10 +394,23 @@ impl<'a> Run<'a> {
         };
         let (writer, progress) = (&mut self.writer, &mut self.progress);
         let telemetry = &mut self.telemetry;
+        let (counters, mut clock) = (&mut self.counters, self.clock);
+        let mut count = |iterations: u32| {
+            let read = counters::is_read_after(&plan, iterations);
+            read.then(|| counters.read(&mut clock, iterations))
+                .flatten()
+        };
+        if let Some(counted) = count(0) {
+            writer.append(&Event::Counters(counted))?;
+        }
         let mut on_iteration = |iteration: &record::Iteration| {
-            writer.append(&Event::Iteration(*iteration))?;
-            telemetry.drain(writer)?;
             let number = iteration.iteration;
+            let counted = count(number);
+            writer.append(&Event::Iteration(*iteration))?;
+            if let Some(counted) = counted {
+                writer.append(&Event::Counters(counted))?;
+            }
+            telemetry.drain(writer)?;
             telemetry.state_of_window(writer, &plan.windows, number, plan.iterations)?;
             progress.iteration(iteration);
             Ok(())
@@ -682,6 +702,7 @@ pub(crate) fn config(
 
 /// When, and as part of what, a run was started.
 struct Origin {
+    counters: CounterReader,
     started_unix_ms: u64,
     launch_ns: Option<u64>,
     member: Option<Member>,

@@ -39,6 +39,7 @@ fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         effect: None,
         states: vec![state(1), state(2)],
         sensors: Vec::new(),
+        counters: Vec::new(),
         end: Some(End {
             status: Status::Complete,
             reason: None,
