@@ -53,6 +53,8 @@ pub struct Key {
     pub iteration_tokens: String,
     pub compile: bool,
     pub clear_cache: bool,
+    /// Metal's wired limit.
+    pub wired: String,
     pub mlx_version: String,
     /// `release` or `debug`.
     pub profile: String,
@@ -73,6 +75,7 @@ impl Key {
             iteration_tokens: format!("{:016x}", sets::iterations_hash(record)),
             compile: config.compile,
             clear_cache: config.clear_cache,
+            wired: record.start.wired().to_owned(),
             mlx_version: mlx.version.clone(),
             profile: lfmark.profile.clone(),
         }
@@ -153,6 +156,8 @@ pub(crate) struct Run {
     pub(crate) marks: Vec<validity::Mark>,
     pub(crate) values: BTreeMap<MetricKind, f64>,
     pub(crate) rates: BTreeMap<Rate, f64>,
+    /// Per iteration.
+    counts: BTreeMap<Count, f64>,
     pub(crate) growth: Option<leak::Verdict>,
     /// Its place in its set, where it was started in one.
     pub(crate) member: Option<Member>,
@@ -178,6 +183,28 @@ pub enum Rate {
 
 impl Rate {
     pub const ALL: [Self; 3] = [Self::Iterations, Self::TrainedTokens, Self::GeneratedTokens];
+}
+
+/// What the processor counted of a process, per iteration. It is shown and decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Count {
+    Instructions,
+    Cycles,
+    /// Joules that macOS billed to the process.
+    ProcessEnergy,
+}
+
+impl Count {
+    pub const ALL: [Self; 3] = [Self::Instructions, Self::Cycles, Self::ProcessEnergy];
+
+    fn of(self, counted: &summary::PerIteration) -> Option<f64> {
+        match self {
+            Self::Instructions => counted.instructions,
+            Self::Cycles => counted.cycles,
+            Self::ProcessEnergy => counted.energy_joules,
+        }
+    }
 }
 
 /// What a rate is divided by.
@@ -329,6 +356,13 @@ impl Runs {
             rates: rates
                 .into_iter()
                 .filter_map(|(rate, value)| Some((rate, value?)))
+                .collect(),
+            counts: Count::ALL
+                .into_iter()
+                .filter_map(|count| {
+                    let counted = summary.counted.as_ref()?.training.as_ref()?;
+                    Some((count, count.of(counted)?))
+                })
                 .collect(),
             growth: summary.memory.growth.map(|growth| growth.verdict),
             member: start.member.clone(),
@@ -543,6 +577,7 @@ fn system(start: &Start) -> Fields {
     let library = mlx.library_sha256.as_deref();
     let all = [
         ("os_version", machine.os_version.as_deref()),
+        ("os_build", machine.os_build.as_deref()),
         ("kernel", machine.kernel.as_deref()),
         ("gpu_driver", machine.gpu_driver.as_deref()),
         (
@@ -595,6 +630,7 @@ pub struct Summary {
     pub metrics: Vec<Row<MetricKind>>,
     pub rates: Vec<Row<Rate>>,
     pub normalised: Vec<Row<Normalised>>,
+    pub counts: Vec<Row<Count>>,
     pub rules: ComparisonRules,
     pub warnings: Vec<String>,
     pub notices: Vec<String>,
@@ -772,6 +808,11 @@ pub fn compare(
             normalised(run, origins[column], &what).filter(|_| !left_out(what.rate))
         })
     };
+    let counts = Count::ALL.into_iter().map(|count| {
+        let of = |run: &Run, _| run.counts.get(&count).copied();
+        row(count, &arms, rules, of).0
+    });
+    let counts: Vec<Row<Count>> = counts.filter(|it| any(&it.cells)).collect();
     let mut pers = vec![Per::Bandwidth, Per::GpuCore];
     for (_, rail, _) in arms
         .iter()
@@ -849,6 +890,7 @@ pub fn compare(
         metrics,
         rates,
         normalised,
+        counts,
         rules: *rules,
         warnings,
         notices: runs.notices.clone(),

@@ -144,6 +144,26 @@ pub fn advise(examined: &Examined) -> Vec<Advice> {
     advice
 }
 
+/// What can bring the machine down.
+pub fn risks(examined: &Examined) -> Vec<Advice> {
+    let Examined { mlx, machine, .. } = examined;
+    if mlx.backend != "metal" {
+        return Vec::new();
+    }
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not read".to_owned());
+    vec![Advice {
+        finding: format!(
+            "with wired memory under MLX, users have seen macOS panic and restart (\"prepare count \
+             underflow\"); this is macOS {}, build {}",
+            said(&machine.os_version),
+            said(&machine.os_build)
+        ),
+        fix: "leave --wired off, as it is unless you set it; mlx-lm wires by itself, so save your \
+              work before `lfmark versus`"
+            .to_owned(),
+    }]
+}
+
 /// Whether the machine saves power, by any of the ways in which systems say so.
 pub fn low_power(state: &MachineState) -> bool {
     let name = state.power_mode_name.as_deref();
@@ -370,6 +390,18 @@ mod tests {
         assert!(advice[0].fix.contains("cargo xtask setup --backend metal"));
         mac.machine.os_version = Some("26.1".to_owned());
         assert!(advise(&mac)[0].fix.contains("update macOS"));
+    }
+
+    #[test]
+    fn the_risk_of_wired_memory_names_the_system_and_is_one_of_metal() {
+        let mut mac = examined();
+        assert_eq!(risks(&mac), []);
+        mac.mlx.backend = "metal".to_owned();
+        mac.machine.os_version = Some("26.5.2".to_owned());
+        let risk = |mac: &Examined| risks(mac)[0].finding.clone();
+        assert!(risk(&mac).ends_with("macOS 26.5.2, build not read"));
+        mac.machine.os_build = Some("25F84".to_owned());
+        assert!(risk(&mac).ends_with("macOS 26.5.2, build 25F84"));
     }
 
     #[test]

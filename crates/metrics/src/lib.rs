@@ -35,6 +35,7 @@
 //! | [`copying`] | how much of a generated text is from the training text |
 //! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
+//! | [`counters`] | what the processor counted of the process |
 //! | [`machine`] | facts about the machine and its state |
 //! | [`probe`] | the same with every sensor's raw readings and their cost |
 //! | [`mac`], [`linux`], [`nvidia`], [`metallib`] | what each of these is asked |
@@ -51,6 +52,7 @@ pub mod claims;
 pub mod compare;
 pub mod comparison;
 pub mod copying;
+pub mod counters;
 pub mod doctor;
 pub mod energy;
 pub mod engine;

@@ -208,6 +208,8 @@ mod system {
                 .as_deref()
                 .and_then(named)
                 .or(machine.os_version.take());
+            let build = output("/usr/bin/sw_vers", &["-buildVersion"]);
+            machine.os_build = build.as_deref().and_then(mac::os_build);
             machine.model_id = sysinfo::Product::name().ok().as_deref().and_then(named);
             machine.virtual_machine = macos::virtual_machine().or(facts.virtual_machine);
             machine.cpu_tiers = facts.cpu_tiers;

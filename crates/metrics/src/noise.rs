@@ -9,11 +9,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::comparison::{MetricNoise, NoiseFloor, spread};
-use crate::record::{Machine, Schema, Start};
+use crate::record::{Machine, Schema, Start, wired_unsaid};
 use crate::sets::{Process, Set, Work};
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 0 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 1 };
 
 /// Name of the file in the folder of a set.
 pub const FILE_NAME: &str = "noise.json";
@@ -42,8 +42,8 @@ pub struct Noise {
 /// What a noise floor belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Key {
-    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver` are
-    /// null.
+    /// Without what an update of the system changes: `os_version`, `os_build`, `kernel` and
+    /// `gpu_driver` are null.
     pub machine: Machine,
     pub mlx_version: String,
     pub backend: String,
@@ -52,6 +52,9 @@ pub struct Key {
     pub device: String,
     pub compile: bool,
     pub clear_cache: bool,
+    /// Metal's wired limit; null in files before 1.1, and read as what was wired then.
+    #[serde(default)]
+    pub wired: Option<String>,
     pub work: Work,
 }
 
@@ -151,7 +154,10 @@ impl Noise {
         if found.major != SCHEMA.major || found.minor > SCHEMA.minor {
             return Err(NoiseError::Schema { found });
         }
-        let noise: Self = serde_json::from_str(text).map_err(format)?;
+        let mut noise: Self = serde_json::from_str(text).map_err(format)?;
+        let key = &mut noise.key;
+        key.wired
+            .get_or_insert_with(|| wired_unsaid(&key.backend).to_owned());
         for (metric, stored) in &noise.metrics {
             let MetricNoise { runs, sd } = stored.noise;
             let problem = match (runs, sd) {
@@ -232,6 +238,7 @@ impl Key {
             device: config.device.clone(),
             compile: config.compile,
             clear_cache: config.clear_cache,
+            wired: Some(start.wired().to_owned()),
             work,
         }
     }

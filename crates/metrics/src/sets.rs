@@ -608,7 +608,10 @@ impl Process {
         };
         let names = BTreeMap::from([("data", &data.name), ("model", &model.name)]);
         let mut settings = flat(&names);
-        settings.extend(flat(config));
+        settings.extend(flat(&crate::record::Config {
+            wired: Some(self.start.wired().to_owned()),
+            ..config.clone()
+        }));
         let under = |name: &str, fields: Vec<(String, String)>| -> Vec<(String, String)> {
             fields
                 .into_iter()
@@ -849,6 +852,7 @@ fn identity(process: &Process, other: &Process) -> Machine {
         gpu: None,
         gpu_cores: None,
         // Builds that write an earlier schema do not read these.
+        os_build: own.os_build.filter(|_| other.os_build.is_some()),
         cpu_tiers: own.cpu_tiers.filter(|_| other.cpu_tiers.is_some()),
         gpu_wired_limit_bytes: own
             .gpu_wired_limit_bytes
