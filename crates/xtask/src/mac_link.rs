@@ -213,8 +213,9 @@ fn remove_programs() -> Result<()> {
         entries => entries.with_context(|| format!("cannot read {}", folder.display()))?,
     };
     for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_none() {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_none() && entry.file_type()?.is_file() {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
