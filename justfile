@@ -48,7 +48,7 @@ fuzz *args:
 peers *args:
     cargo xtask peers {{args}}
 
-# Type-check for Apple silicon, from Linux.
+# Type-check and lint for Apple silicon, from Linux; with --link, link too.
 check-mac *args:
     cargo xtask check-mac {{args}}
 
