@@ -48,9 +48,13 @@ fuzz *args:
 peers *args:
     cargo xtask peers {{args}}
 
-# Type-check for Apple silicon, from Linux.
+# Type-check and lint for Apple silicon, from Linux; with --link, link too.
 check-mac *args:
     cargo xtask check-mac {{args}}
+
+# Collect in one file all that can be known of lfmark on this Mac.
+first-mac *args:
+    cargo xtask first-mac {{args}}
 
 # Check workflows, actions and shell scripts.
 lint-workflows:

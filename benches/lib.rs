@@ -105,6 +105,7 @@ pub fn record(iterations: u32) -> Record {
         generations: Vec::new(),
         states: Vec::new(),
         sensors: Vec::new(),
+        counters: Vec::new(),
         end: None,
         notices: Vec::new(),
     };
@@ -113,7 +114,11 @@ pub fn record(iterations: u32) -> Record {
         Event::Iteration(iteration) => record.iterations.push(*iteration),
         Event::MachineState(state) => record.states.push(state.clone()),
         Event::End(end) => record.end = Some(end.clone()),
-        Event::Start(_) | Event::Generation(_) | Event::Sensors(_) | Event::Effect(_) => {}
+        Event::Start(_)
+        | Event::Generation(_)
+        | Event::Sensors(_)
+        | Event::Counters(_)
+        | Event::Effect(_) => {}
     });
     record
 }

@@ -25,7 +25,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import iterate_batches
 
-from mlx_lm_peer import mlx_library
+from mlx_lm_peer import mlx_library, wired
 
 
 class Recorder(TrainingCallback):
@@ -126,6 +126,7 @@ def _start(model, optimizer, data, args, given, batches):
             "compile": compiled,
             "fused_kernels": compiled,
             "clear_cache": args.clear_cache_threshold == 0,
+            "wired": wired(mx),
             "windows": [{"first": 1, "last": args.iters}],
             "generation": {
                 "prompts": [],

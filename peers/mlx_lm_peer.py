@@ -59,7 +59,12 @@ def run(work, switches, output):
         output,
         peers.start(
             work,
-            {"compile": compiled, "fused_kernels": compiled, "clear_cache": clear_cache},
+            {
+                "compile": compiled,
+                "fused_kernels": compiled,
+                "clear_cache": clear_cache,
+                "wired": wired(mx),
+            },
             "mlx-lm",
             mlx_lm.__version__,
             mlx_library(mx),
@@ -219,6 +224,11 @@ def mlx_library(mx):
         "blas": record.blas() if on_cpu else None,
         "variables": {k: v for k, v in os.environ.items() if k.startswith("MLX_")},
     }
+
+
+def wired(mx):
+    """The wired limit that mlx-lm sets by itself while it trains and generates."""
+    return "recommended" if mx.metal.is_available() else "off"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-SCHEMA = {"major": 1, "minor": 2}
+SCHEMA = {"major": 1, "minor": 4}
 
 
 def now_ns():

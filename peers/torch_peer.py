@@ -70,7 +70,7 @@ def run(work, switches, output):
         output,
         peers.start(
             work,
-            {"compile": compiled, "clear_cache": False},
+            {"compile": compiled, "clear_cache": False, "wired": "off"},
             "PyTorch",
             versions,
             _library(torch, device),

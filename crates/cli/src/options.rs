@@ -18,7 +18,7 @@ use model::{
     generate::Sampling,
     load::EMBEDDED,
     lora::LoraConfig,
-    mlx::{self, DeviceKind},
+    mlx::{self, DeviceKind, Wired},
     quantization::Scheme,
     train::Optimizer,
 };
@@ -112,6 +112,10 @@ pub(crate) struct Options {
     /// Give MLX's buffer cache back after every step, as mlx-lm does [default: false].
     #[arg(long, help_heading = "Training", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) clear_cache: Option<bool>,
+    /// Memory that Metal keeps resident: off, recommended (its working set, as mlx-lm does) or a
+    /// number of bytes; with much memory wired, macOS has been seen to panic [default: off].
+    #[arg(long, value_name = "off|recommended|BYTES", help_heading = "Training")]
+    pub(crate) wired: Option<Wired>,
 
     /// Measure the idle machine for so many seconds before the run, where its power can be read, 0
     /// for not [default: 5, and 0 in a process of a set].
@@ -361,6 +365,7 @@ pub(crate) struct Plan {
     pub(crate) windows: Vec<WindowSpec>,
     pub(crate) compile: Compile,
     pub(crate) clear_cache: bool,
+    pub(crate) wired: Wired,
     /// Whether losses and texts without adapters are read too.
     pub(crate) compares_effect: bool,
     /// How long the idle machine is measured before the run, where that is said.
@@ -476,6 +481,7 @@ impl Options {
             windows,
             compile,
             clear_cache,
+            wired,
             idle_seconds,
             optimizer,
             learning_rate,
@@ -528,6 +534,7 @@ impl Options {
             windows: windows.or(other.windows),
             compile: compile.or(other.compile),
             clear_cache: clear_cache.or(other.clear_cache),
+            wired: wired.or(other.wired),
             idle_seconds: idle_seconds.or(other.idle_seconds),
             optimizer: optimizer.or(other.optimizer),
             learning_rate: learning_rate.or(other.learning_rate),
@@ -622,6 +629,7 @@ impl Options {
             seed: self.seed.unwrap_or(0),
             compile: self.compile.unwrap_or(Compile::On),
             clear_cache: self.clear_cache.unwrap_or(false),
+            wired: self.wired.unwrap_or_default(),
             compares_effect: !self.no_effect.unwrap_or(false),
             idle: self
                 .idle_seconds
@@ -800,6 +808,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_wired_unless_it_is_asked_for() {
+        assert_eq!(resolve("").unwrap().wired, Wired::Off);
+        for (toml, wired) in [
+            ("wired = \"recommended\"", Wired::Recommended),
+            ("wired = 4096", Wired::Bytes(4096)),
+            ("wired = \"4096\"", Wired::Bytes(4096)),
+        ] {
+            assert_eq!(resolve(toml).unwrap().wired, wired, "{toml}");
+            // As `lfmark export` and sets hand settings on.
+            let options: Options = toml::from_str(toml).unwrap();
+            let again = resolve(&toml::to_string(&options).unwrap()).unwrap();
+            assert_eq!(again.wired, wired, "{toml}");
+        }
+    }
+
+    #[test]
     fn thresholds_are_set_one_by_one() {
         let toml = "[rules.leak]\nmost-levels = 4\npower = 0.9\n[rules.steadiness]\nseparation = 1";
         let file: Options = toml::from_str(toml).unwrap();
@@ -842,6 +866,8 @@ mod tests {
         check("temperature = -1", "the temperature is -1");
         check("top-p = 0", "top-p is 0");
         check("max-seq-length = 1", "at least 2");
+        check("wired = \"on\"", "`on` is not off, recommended or a number");
+        check("wired = 0", "`0` is not off, recommended or a number");
         check(
             "q-bits = 7",
             "the number of bits is 7, and MLX has 2, 3, 4, 5, 6, 8",

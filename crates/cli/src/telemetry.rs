@@ -51,6 +51,12 @@ impl Telemetry {
         self.sampler.as_ref().and_then(Sampler::sampling)
     }
 
+    /// Why nothing is sampled any more, as a message; told once.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let failure = self.sampler.as_ref().and_then(Sampler::failure);
+        failure.map(|why| sensors_failed(&why))
+    }
+
     pub(crate) fn reader(&self) -> &machine::Reader {
         &self.reader
     }
@@ -120,11 +126,17 @@ impl Telemetry {
         Ok(())
     }
 
-    /// Ends the sampling, and records what is left of it.
-    pub(crate) fn finish(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
-        for sensors in self.sampler.take().map(Sampler::finish).unwrap_or_default() {
+    /// Ends the sampling, and records what is left of it; gives the failure, where it was not told.
+    pub(crate) fn finish(&mut self, writer: &mut Writer) -> Result<Option<String>, StoreError> {
+        let (samples, failure) = self.sampler.take().map(Sampler::finish).unwrap_or_default();
+        for sensors in samples {
             writer.append(&Event::Sensors(sensors))?;
         }
-        Ok(())
+        Ok(failure.map(|why| sensors_failed(&why)))
     }
+}
+
+/// A message that the sensors could not be read, or no longer.
+pub(crate) fn sensors_failed(why: &str) -> String {
+    format!("note: the sensors cannot be read from here on ({why}); power and energy are missing")
 }

@@ -12,7 +12,7 @@ use metrics::summary::RunStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const RECORD: &str = include_str!("../../../reports/h200-lfm2-1.2b-2/record.jsonl");
+const RECORD: &str = include_str!("../../../fixtures/records/h200-lfm2-1.2b-2/record.jsonl");
 
 /// The committed record as the given run of a set.
 fn member(record: &Record, repeat: u32) -> Record {

@@ -484,9 +484,9 @@ fn folder(folder: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 const RECORDS: [&str; 3] = [
-    "reports/h200-lfm2-1.2b/record.jsonl",
-    "reports/cpu-vs-mlx-lm/01-lfmark/record.jsonl",
-    "reports/h200-vs-pytorch/01-lfmark/record.jsonl",
+    "fixtures/records/h200-lfm2-1.2b/record.jsonl",
+    "fixtures/records/cpu-vs-mlx-lm-cold/01-lfmark/record.jsonl",
+    "fixtures/records/h200-lfm2-1.2b-2/record.jsonl",
 ];
 
 /// Committed records, each with a few events of every kind; and with enough iterations to be

@@ -17,7 +17,7 @@ use crate::key::Key;
 use crate::performance::Figure;
 use crate::record::Start;
 use crate::rules::{ComparisonRules, Rules};
-use crate::run::Run;
+use crate::run::{Count, Run};
 use crate::sets::MetricKind;
 use crate::store::Record;
 use crate::study::{
@@ -374,6 +374,7 @@ pub struct Summary {
     pub metrics: Vec<Row<MetricKind>>,
     pub rates: Vec<Row<Rate>>,
     pub normalised: Vec<Row<Normalised>>,
+    pub counts: Vec<Row<Count>>,
     pub rules: ComparisonRules,
     pub warnings: Vec<String>,
     pub notices: Vec<String>,
@@ -523,6 +524,7 @@ pub fn compare(runs: &Runs, allow: &[String], rules: &Rules) -> Result<Summary, 
         metrics: rows.0,
         rates: rows.1,
         normalised: rows.2,
+        counts: count_rows(&arms, &rules.comparison),
         rules: rules.comparison,
         warnings,
         notices: runs.notices.clone(),
@@ -604,6 +606,15 @@ fn held_of_work(field: &str, arms: &[&[&Run]], names: &[&str]) -> Vec<Held> {
 }
 
 type Rows = (Vec<Row<MetricKind>>, Vec<Row<Rate>>, Vec<Row<Normalised>>);
+
+fn count_rows(arms: &[&[&Run]], rules: &ComparisonRules) -> Vec<Row<Count>> {
+    let rows = Count::ALL.into_iter().map(|count| {
+        let of = |run: &Run, _| run.counts.get(&count).copied();
+        row(count, arms, rules, of).0
+    });
+    rows.filter(|it| it.cells.iter().any(Option::is_some))
+        .collect()
+}
 
 /// The rows of all tables, with the best of each.
 fn rows(

@@ -144,6 +144,26 @@ pub fn advise(examined: &Examined) -> Vec<Advice> {
     advice
 }
 
+/// What can bring the machine down.
+pub fn risks(examined: &Examined) -> Vec<Advice> {
+    let Examined { mlx, machine, .. } = examined;
+    if mlx.backend != "metal" {
+        return Vec::new();
+    }
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not read".to_owned());
+    vec![Advice {
+        finding: format!(
+            "with wired memory under MLX, users have seen macOS panic and restart (\"prepare count \
+             underflow\"); this is macOS {}, build {}",
+            said(&machine.os_version),
+            said(&machine.os_build)
+        ),
+        fix: "leave --wired off, as it is unless you set it; mlx-lm wires by itself, so save your \
+              work before `lfmark versus`"
+            .to_owned(),
+    }]
+}
+
 /// Whether the machine saves power, by any of the ways in which systems say so.
 pub fn low_power(state: &MachineState) -> bool {
     let name = state.power_mode_name.as_deref();
@@ -373,6 +393,18 @@ mod tests {
     }
 
     #[test]
+    fn the_risk_of_wired_memory_names_the_system_and_is_one_of_metal() {
+        let mut mac = examined();
+        assert_eq!(risks(&mac), []);
+        mac.mlx.backend = "metal".to_owned();
+        mac.machine.os_version = Some("26.5.2".to_owned());
+        let risk = |mac: &Examined| risks(mac)[0].finding.clone();
+        assert!(risk(&mac).ends_with("macOS 26.5.2, build not read"));
+        mac.machine.os_build = Some("25F84".to_owned());
+        assert!(risk(&mac).ends_with("macOS 26.5.2, build 25F84"));
+    }
+
+    #[test]
     fn what_a_system_does_not_have_is_not_missing() {
         let linux = unread(&examined());
         assert!(linux.contains(&"CPU governor") && !linux.contains(&"thermal state"));
@@ -386,7 +418,8 @@ mod tests {
 
     #[test]
     fn the_reference_is_what_the_committed_record_measured() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports/h200-lfm2-1.2b-2");
+        let dir =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/records/h200-lfm2-1.2b-2");
         let record = store::read(&dir).unwrap();
         assert_eq!(Headroom::of(&record), Some(REFERENCE));
     }

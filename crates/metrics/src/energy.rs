@@ -32,6 +32,43 @@ pub struct Energy {
     pub interval_ns: u64,
     /// In the order of the alphabet. They overlap: a system's power holds that of its parts.
     pub rails: Vec<Rail>,
+    /// Parts of the run that were too short for any rail.
+    pub too_short: Vec<TooShort>,
+}
+
+/// A part of the run that ended before enough samples could be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct TooShort {
+    pub part: Part,
+    pub wall_ns: u64,
+    /// How long would do.
+    pub needed_ns: u64,
+    /// As many iterations, or generated tokens, as would take that long.
+    pub needed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "EnergyPart")]
+pub enum Part {
+    /// Iterations, from the first to the last.
+    Training,
+    /// All prompts.
+    Generation,
+}
+
+impl TooShort {
+    /// `None` where the part was long enough; `done` is how much of it there was.
+    fn of(part: Part, wall_ns: u64, done: u64, interval_ns: u64) -> Option<Self> {
+        // One more, for the parts of an interval at the ends.
+        let needed_ns = interval_ns.saturating_mul(FEWEST_SAMPLES as u64 + 1);
+        (0 < wall_ns && wall_ns < needed_ns).then(|| Self {
+            part,
+            wall_ns,
+            needed_ns,
+            needed: (done as f64 * needed_ns as f64 / wall_ns as f64).ceil() as u64,
+        })
+    }
 }
 
 /// One thing whose power is measured.
@@ -133,19 +170,50 @@ pub fn energy(record: &Record, training: Option<&Training>, windows: &[Window]) 
             generation: generation(record, &power, idle_watts),
         }
     });
+    let rails: Vec<Rail> = rails.collect();
     Some(Energy {
         interval_ns: sampling.interval_ns,
-        rails: rails.collect(),
+        too_short: too_short(record, training, &rails, sampling.interval_ns),
+        rails,
     })
 }
 
-fn generation(record: &Record, power: &Power, idle_watts: Option<f64>) -> Option<Slice> {
+fn too_short(
+    record: &Record,
+    training: Option<&Training>,
+    rails: &[Rail],
+    interval_ns: u64,
+) -> Vec<TooShort> {
+    let training = training
+        .filter(|_| rails.iter().all(|rail| rail.training.is_none()))
+        .and_then(|it| {
+            let done = it.iterations.into();
+            TooShort::of(Part::Training, it.wall_ns, done, interval_ns)
+        });
+    let generation = generation_ns(record)
+        .filter(|_| rails.iter().all(|rail| rail.generation.is_none()))
+        .and_then(|(begin, end)| {
+            let wall_ns = end.saturating_sub(begin);
+            TooShort::of(Part::Generation, wall_ns, generated(record), interval_ns)
+        });
+    training.into_iter().chain(generation).collect()
+}
+
+/// From the begin of the first prompt to the end of the last.
+fn generation_ns(record: &Record) -> Option<(u64, u64)> {
     let (first, last) = (record.generations.first()?, record.generations.last()?);
-    let end = last.start_ns.saturating_add(last.wall_ns);
-    let mut slice = power.slice(first.start_ns, end, idle_watts)?;
+    Some((first.start_ns, last.start_ns.saturating_add(last.wall_ns)))
+}
+
+fn generated(record: &Record) -> u64 {
     let tokens = record.generations.iter();
-    let tokens: usize = tokens.map(|generation| generation.token_ids.len()).sum();
-    slice.per_generated_token = slice.energy.over(tokens as u64);
+    tokens.map(|it| it.token_ids.len() as u64).sum()
+}
+
+fn generation(record: &Record, power: &Power, idle_watts: Option<f64>) -> Option<Slice> {
+    let (begin, end) = generation_ns(record)?;
+    let mut slice = power.slice(begin, end, idle_watts)?;
+    slice.per_generated_token = slice.energy.over(generated(record));
     Some(slice)
 }
 
@@ -329,6 +397,7 @@ mod tests {
         let rail = |name: &str, source: &str| (name.to_owned(), source.to_owned());
         start.sampling = Some(Sampling {
             interval_ns: 100 * MS,
+            reading_ns: Some(MS),
             rails: [rail("gpu", "macmon"), rail("package-0", "powercap")].into(),
         });
         let mut events = vec![Event::Start(Box::new(start))];
@@ -482,8 +551,22 @@ mod tests {
         let mut short = record(&sensors, &[], &[1]);
         short.iterations[0].step_ns = 350 * MS;
         assert_eq!(rail(&short, "gpu").training, None);
+        let too_short = |record: &Record| summarize(record).energy.unwrap().too_short;
+        let longer = TooShort {
+            part: Part::Training,
+            wall_ns: 350 * MS,
+            needed_ns: 600 * MS,
+            needed: 2,
+        };
+        assert_eq!(too_short(&short), [longer]);
+        // What was long enough lacks its samples for another reason.
+        short.iterations[0].step_ns = 600 * MS;
+        short.sensors.clear();
+        assert_eq!(too_short(&short), []);
+        short.sensors = sensors;
         short.iterations[0].step_ns = 450 * MS;
         assert!(rail(&short, "gpu").training.is_some());
+        assert_eq!(too_short(&short), []);
         assert_eq!(rail(&short, "package-0").training, None);
         short.start.sampling = None;
         assert_eq!(summarize(&short).energy, None);

@@ -198,6 +198,7 @@ pub fn start(run_id: &str, iterations: u32) -> Start {
             compile: true,
             fused_kernels: None,
             clear_cache: false,
+            wired: Some("off".to_owned()),
             windows: window::default_windows(iterations),
             generation: GenerationConfig {
                 prompts: Vec::new(),

@@ -56,9 +56,12 @@ const FIELDS: &[(&str, &str, Part)] = &[
     ("config.lora.rank", "lora_rank", How),
     ("config.compile", "compile", How),
     ("config.clear_cache", "clear_cache", How),
+    // As it was, where an older record does not say it.
+    ("config.wired", "wired", Nothing),
     ("mlx.version", "mlx_version", How),
     ("lfmark.profile", "profile", How),
     ("machine.os_version", "os_version", System),
+    ("machine.os_build", "os_build", System),
     ("machine.kernel", "kernel", System),
     ("machine.gpu_driver", "gpu_driver", System),
     ("machine", "", Machine),
@@ -127,9 +130,11 @@ impl Key {
         let mut take = |part| Rc::new(std::mem::take(&mut parts[part as usize]));
         let mut work = take(Work);
         Rc::make_mut(&mut work).extend(tokens(record));
+        let mut how = take(How);
+        Rc::make_mut(&mut how).push(("wired".to_owned(), record.start.wired().to_owned()));
         Self {
             work,
-            how: take(How),
+            how,
             machine: take(Machine),
             build: take(Build),
             system: take(System),
@@ -203,6 +208,10 @@ fn parts(start: &Start) -> [Fields; 7] {
         if matches!(part, System | Setting) && value == "null" {
             continue;
         }
+        let value = match beginning {
+            "mlx.library_sha256" => value.chars().take(12).collect(),
+            _ => value,
+        };
         let rest = &path[beginning.len()..];
         let name = match name {
             "" => rest.trim_start_matches('.').to_owned(),

@@ -35,7 +35,9 @@
 //! | [`copying`] | how much of a generated text is from the training text |
 //! | [`headroom`] | what else might fit into the machine's memory |
 //! | [`footprint`] | memory of the process as the operating system counts it, within a time budget |
+//! | [`counters`] | what the processor counted of the process |
 //! | [`machine`] | facts about the machine and its state |
+//! | [`probe`] | the same with every sensor's raw readings and their cost |
 //! | [`mac`], [`linux`], [`nvidia`], [`metallib`] | what each of these is asked |
 //! | [`sampler`], [`energy`] | sensors that are read while a run goes on, and the energy they show |
 //! | [`validity`] | whether the machine was in one state, and its own |
@@ -50,6 +52,7 @@ pub mod claims;
 pub mod compare;
 pub mod comparison;
 pub mod copying;
+pub mod counters;
 pub mod doctor;
 pub mod energy;
 pub mod engine;
@@ -74,6 +77,7 @@ pub mod nvidia;
 mod parallel;
 pub mod performance;
 pub mod power;
+pub mod probe;
 pub mod prompts;
 pub mod quality;
 pub mod random;

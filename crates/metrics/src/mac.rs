@@ -120,6 +120,18 @@ pub fn power_mode_name(mode: u32) -> Option<&'static str> {
     }
 }
 
+/// The build from what `sw_vers -buildVersion` prints, such as `25F84` or, of a beta, `25A5279m`.
+pub fn os_build(printed: &str) -> Option<String> {
+    let build = printed.trim();
+    let (train, rest) = build.split_at_checked(build.find(|c: char| !c.is_ascii_digit())?)?;
+    let number = rest.strip_prefix(|c: char| c.is_ascii_uppercase())?;
+    let number = number
+        .strip_suffix(|c: char| c.is_ascii_lowercase())
+        .unwrap_or(number);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (is_number(train) && is_number(number)).then(|| build.to_owned())
+}
+
 /// Name of macmon as a source.
 pub const SOURCE: &str = "macmon";
 
@@ -224,6 +236,26 @@ mod tests {
         assert_eq!(guest.gpu_wired_limit_bytes, None);
         assert_eq!(guest.virtual_machine, Some(true));
         assert_eq!(sysctl("").virtual_machine, None);
+    }
+
+    #[test]
+    fn a_build_is_told_from_other_text() {
+        let check = |printed: &str, expected: Option<&str>| {
+            assert_eq!(os_build(printed).as_deref(), expected, "{printed:?}");
+        };
+        check("25F84\n", Some("25F84"));
+        check("25A5279m\n", Some("25A5279m"));
+        for other in [
+            "",
+            "\n",
+            "26.5.2\n",
+            "25F\n",
+            "F84",
+            "25F84mm",
+            "sw_vers: error",
+        ] {
+            check(other, None);
+        }
     }
 
     #[test]

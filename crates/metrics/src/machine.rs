@@ -54,6 +54,12 @@ pub fn sampler(clock: SystemClock, gpu_uuid: Option<String>, with_gpu: bool) -> 
     Sampler::start(clock, move || system::source(gpu_uuid.as_deref(), with_gpu))
 }
 
+/// What [`sampler`] reads, of the first GPU that there is.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn source() -> Option<impl crate::sampler::Source> {
+    system::source(None, true)
+}
+
 /// What every system is asked in the same way.
 fn common() -> Machine {
     let kinds = RefreshKind::nothing()
@@ -202,6 +208,8 @@ mod system {
                 .as_deref()
                 .and_then(named)
                 .or(machine.os_version.take());
+            let build = output("/usr/bin/sw_vers", &["-buildVersion"]);
+            machine.os_build = build.as_deref().and_then(mac::os_build);
             machine.model_id = sysinfo::Product::name().ok().as_deref().and_then(named);
             machine.virtual_machine = macos::virtual_machine().or(facts.virtual_machine);
             machine.cpu_tiers = facts.cpu_tiers;
@@ -248,7 +256,7 @@ mod system {
     }
 
     pub(super) fn source(_: Option<&str>, _: bool) -> Option<macos::Macmon> {
-        macos::Macmon::open()
+        macos::Macmon::open().ok()
     }
 }
 

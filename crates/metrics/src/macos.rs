@@ -5,7 +5,9 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
 
 use objc2_foundation::NSProcessInfo;
+use serde_json::Value;
 
+use crate::counters::Counts;
 use crate::mac;
 use crate::record::Sensors;
 use crate::sampler::Source;
@@ -23,23 +25,40 @@ pub(crate) fn low_power_mode() -> bool {
 pub(crate) struct Macmon(macmon::Sampler);
 
 impl Macmon {
-    pub(crate) fn open() -> Option<Self> {
-        macmon::Sampler::new().ok().map(Self)
+    pub(crate) fn open() -> Result<Self, String> {
+        let sampler = macmon::Sampler::new().map_err(|error| error.to_string())?;
+        Ok(Self(sampler))
+    }
+
+    /// What macmon knows of the chip.
+    pub(crate) fn chip(&self) -> Value {
+        serde_json::to_value(self.0.get_soc_info()).unwrap_or_default()
+    }
+
+    /// All that macmon reads.
+    pub(crate) fn metrics(&mut self) -> Result<Value, String> {
+        // With 0 it does not wait, and has the averages since the call before.
+        let metrics = self.0.get_metrics(0).map_err(|error| error.to_string())?;
+        serde_json::to_value(&metrics).map_err(|error| error.to_string())
     }
 }
 
 impl Source for Macmon {
     fn read(&mut self) -> Option<Sensors> {
-        // With 0 it does not wait, and has the averages since the call before.
-        let metrics = self.0.get_metrics(0).ok()?;
         Some(Sensors {
             thermal_state: thermal_state(),
-            ..mac::macmon(&serde_json::to_value(&metrics).ok()?)
+            ..mac::macmon(&self.metrics().ok()?)
         })
     }
 
     fn averages(&self) -> bool {
         true
+    }
+
+    // A reading asks for some hundred keys of the system's controller. The thread has a core to
+    // itself, and a short run needs samples.
+    fn share(&self) -> u32 {
+        20
     }
 
     fn late(&self) -> &'static [&'static str] {
@@ -52,23 +71,37 @@ impl Source for Macmon {
 }
 
 /// `phys_footprint` of this process, the figure Activity Monitor calls memory.
+pub(crate) fn phys_footprint_bytes() -> Option<u64> {
+    Some(usage()?.ri_phys_footprint)
+}
+
+/// What the kernel counted of this process since its start; 0 where it counts nothing, as in a
+/// virtual machine.
+pub(crate) fn counts() -> Option<Counts> {
+    let usage = usage()?;
+    Some(Counts {
+        instructions: Some(usage.ri_instructions),
+        cycles: Some(usage.ri_cycles),
+        energy_nj: Some(usage.ri_billed_energy),
+    })
+}
+
 #[expect(
     unsafe_code,
     reason = "the kernel's process information has no safe binding"
 )]
-pub(crate) fn phys_footprint_bytes() -> Option<u64> {
+fn usage() -> Option<libc::rusage_info_v4> {
     let pid = libc::c_int::try_from(std::process::id()).ok()?;
     let mut usage = MaybeUninit::<libc::rusage_info_v4>::uninit();
     // SAFETY: the flavour names the type of the buffer, which the kernel fills whenever it
     // returns 0. The declared `*mut rusage_info_t` stands for a pointer to that buffer.
-    let usage = unsafe {
+    unsafe {
         let buffer = usage.as_mut_ptr().cast::<libc::rusage_info_t>();
         if libc::proc_pid_rusage(pid, libc::RUSAGE_INFO_V4, buffer) != 0 {
             return None;
         }
-        usage.assume_init()
-    };
-    Some(usage.ri_phys_footprint)
+        Some(usage.assume_init())
+    }
 }
 
 /// Swap in use on the machine.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::comparison::{MetricNoise, NoiseFloor, spread};
 use crate::fields::{Fields, flat, value_of};
 use crate::key::{self, Key};
-use crate::record::Schema;
+use crate::record::{Schema, wired_unsaid};
 use crate::sets::{self, Set};
 use crate::study;
 
@@ -76,6 +76,9 @@ impl Owner {
             };
             part.insert(name.to_owned(), value);
         }
+        let backend = owner.machine.get("backend").map_or("", String::as_str);
+        let unsaid = wired_unsaid(backend).to_owned();
+        owner.how.entry("wired".to_owned()).or_insert(unsaid);
         owner
     }
 }
@@ -230,7 +233,7 @@ impl Noise {
                 let values = [here, Some(value.clone())];
                 let field = path.strip_prefix("machine.").unwrap_or_default();
                 // Updates of the system are no other machine.
-                let system = ["os_version", "kernel", "gpu_driver"].contains(&field);
+                let system = ["os_version", "os_build", "kernel", "gpu_driver"].contains(&field);
                 values[0] != values[1] && !system && !key::not_read(field, &values)
             })
             .map(|(path, _)| path)

@@ -22,7 +22,7 @@ use crate::quality::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.
-pub const SCHEMA: Schema = Schema { major: 1, minor: 3 };
+pub const SCHEMA: Schema = Schema { major: 1, minor: 4 };
 
 /// Version of the record format.
 ///
@@ -44,6 +44,7 @@ pub enum Event {
     Effect(Effect),
     MachineState(MachineState),
     Sensors(Sensors),
+    Counters(Counters),
     End(End),
 }
 
@@ -90,6 +91,23 @@ impl Start {
             Some(engine) => (&engine.name, &engine.version),
         }
     }
+
+    /// Metal's wired limit, as `config.wired` says it. Before it was a choice, lfmark and mlx-lm
+    /// wired the recommended working set of every Metal device, and nothing had one elsewhere.
+    pub fn wired(&self) -> &str {
+        match &self.config.wired {
+            Some(wired) => wired,
+            None => wired_unsaid(&self.mlx.backend),
+        }
+    }
+}
+
+/// What was wired on this back end before it was a choice.
+pub(crate) fn wired_unsaid(backend: &str) -> &'static str {
+    match backend {
+        "metal" => "recommended",
+        _ => "off",
+    }
 }
 
 /// Sensors that are read at an interval, by a thread of its own.
@@ -98,6 +116,8 @@ pub struct Sampling {
     /// Between two samples, by what the first reading cost: they lie further apart where one costs
     /// more.
     pub interval_ns: u64,
+    /// What that reading cost; null in records before schema 1.4.
+    pub reading_ns: Option<u64>,
     /// What the power of each rail is read from (`NVML`, `powercap`, `macmon`).
     pub rails: BTreeMap<String, String>,
 }
@@ -212,6 +232,8 @@ pub struct Metallib {
 pub struct Machine {
     pub os: String,
     pub os_version: Option<String>,
+    /// macOS: the build of that version (`25F84`).
+    pub os_build: Option<String>,
     pub kernel: Option<String>,
     pub arch: String,
     /// CPU brand string; on Apple silicon this is the chip's name.
@@ -239,10 +261,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Without what an update of the system changes: `os_version`, `kernel` and `gpu_driver`.
+    /// Without what an update of the system changes: `os_version`, `os_build`, `kernel` and
+    /// `gpu_driver`.
     pub fn stable(&self) -> Self {
         Self {
             os_version: None,
+            os_build: None,
             kernel: None,
             gpu_driver: None,
             ..self.clone()
@@ -291,6 +315,10 @@ pub struct Config {
     pub fused_kernels: Option<bool>,
     /// Whether MLX's buffer cache was cleared after every step.
     pub clear_cache: bool,
+    /// Memory that Metal was told to keep resident: `off`, `recommended` (its working set) or a
+    /// number of bytes; null in records before 1.4, see [`Start::wired`].
+    #[serde(default)]
+    pub wired: Option<String>,
     pub windows: Vec<WindowSpec>,
     pub generation: GenerationConfig,
 }
@@ -635,6 +663,22 @@ pub struct Sensors {
     /// As in [`MachineState`].
     pub thermal_state: Option<u32>,
     pub gpu_throttle_reasons: Option<Vec<String>>,
+}
+
+/// What the processor counted of the process, all threads together, up to a moment between two
+/// iterations. Only the differences between readings mean anything. Every count is null where it
+/// could not be read, and where it was 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Counters {
+    /// Since process start.
+    pub at_ns: u64,
+    /// Iterations that were done by then.
+    pub iterations: u32,
+    /// On Linux of user space alone.
+    pub instructions: Option<u64>,
+    pub cycles: Option<u64>,
+    /// macOS: what the kernel billed to the process, in nanojoules.
+    pub energy_nj: Option<u64>,
 }
 
 /// Copies of memory by all processors at once, pass after pass.

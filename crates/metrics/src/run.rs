@@ -13,8 +13,10 @@ use crate::record::{Iteration, Member, Start};
 use crate::sets::MetricKind;
 use crate::stats;
 use crate::store::Record;
-use crate::summary::{self, RunStatus, Summary};
+use crate::summary::{self, PerIteration, RunStatus, Summary};
 use crate::validity::{Conditions, Mark};
+
+use serde::Serialize;
 
 /// Windows a run gives to the bootstrap, at most.
 const MOST_WINDOWS: usize = 20;
@@ -45,10 +47,34 @@ pub struct Run {
     pub figures: BTreeMap<Figure, f64>,
     /// Mean power by rail, of training and of generation.
     pub watts: BTreeMap<String, Watts>,
+    /// What the processor counted of an iteration.
+    pub counts: BTreeMap<Count, f64>,
     /// What the memory did over the iterations.
     pub growth: Option<leak::Verdict>,
     /// Tokens of every prompt, and tokens generated for it.
     pub texts: Vec<(u32, usize)>,
+}
+
+/// What the processor counted of a process, per iteration. It is shown and decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Count {
+    Instructions,
+    Cycles,
+    /// Joules that macOS billed to the process.
+    ProcessEnergy,
+}
+
+impl Count {
+    pub const ALL: [Self; 3] = [Self::Instructions, Self::Cycles, Self::ProcessEnergy];
+
+    fn of(self, counted: &PerIteration) -> Option<f64> {
+        match self {
+            Self::Instructions => counted.instructions,
+            Self::Cycles => counted.cycles,
+            Self::ProcessEnergy => counted.energy_joules,
+        }
+    }
 }
 
 /// Mean power of one rail in watts.
@@ -83,6 +109,7 @@ impl Run {
             metrics: metrics(record, warm_up),
             figures: performance::figures(record, warm_up),
             watts: watts(summary),
+            counts: counts(summary),
             growth: summary.memory.growth.map(|growth| growth.verdict),
             texts: record
                 .generations
@@ -119,6 +146,13 @@ fn identity(record: &Record) -> u64 {
         generation.token_ns.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+fn counts(summary: &Summary) -> BTreeMap<Count, f64> {
+    let counted = summary.counted.as_ref().and_then(|it| it.training.as_ref());
+    let all = Count::ALL.into_iter();
+    all.filter_map(|count| Some((count, count.of(counted?)?)))
+        .collect()
 }
 
 fn watts(summary: &Summary) -> BTreeMap<String, Watts> {

@@ -1,11 +1,15 @@
 //! Sensors that are read at an interval while a run goes on: power, energy, temperature, clocks.
 //!
 //! A thread of its own reads them and hands them over; the measured loop takes what there is
-//! between two steps. A reading may take one part in a hundred of the time between two: where it
-//! is dearer, they lie further apart.
+//! between two steps. A reading may take a part of the time between two that its source names:
+//! where it is dearer, they lie further apart. A source that panics ends the sampling and nothing
+//! else.
 
+use std::any::Any;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,8 +20,8 @@ use crate::record::{Sampling, Sensors};
 /// Between two samples, where they are cheap enough.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 
-/// A reading may take one part in this many of the time between two.
-const SHARE: u32 = 100;
+/// Name of the thread.
+const THREAD: &str = "sensors";
 
 /// What can be sampled.
 pub trait Source {
@@ -28,6 +32,11 @@ pub trait Source {
     /// moment.
     fn averages(&self) -> bool {
         false
+    }
+
+    /// A reading may take one part in this many of the time between two.
+    fn share(&self) -> u32 {
+        100
     }
 
     /// Rails that may be silent in the first sample of a source that has others.
@@ -44,6 +53,7 @@ pub struct Sampler {
     found: Receiver<Sampling>,
     sampling: OnceCell<Option<Sampling>>,
     samples: Receiver<Sensors>,
+    failed: Receiver<String>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,24 +68,18 @@ impl Sampler {
         let (stop, stopped) = mpsc::channel();
         let (send, samples) = mpsc::channel();
         let (send_sampling, found) = mpsc::channel();
+        let (send_failure, failed) = mpsc::channel();
+        keep_panics_quiet();
         let thread = thread::Builder::new()
-            .name("sensors".to_owned())
+            .name(THREAD.to_owned())
             .spawn(move || {
-                let Some(mut source) = open() else { return };
-                // Dearer than those that follow, and no average over a time that is known.
-                let opened = Reading::take(&mut source, clock, 0);
-                if source.averages() && !has_passed(INTERVAL, &stopped) {
-                    return;
-                }
-                let first = Reading::take(&mut source, clock, opened.begin_ns);
-                let Some(sensors) = &first.sensors else {
-                    return;
-                };
-                let Some(sampling) = describe(&source, sensors, first.cost) else {
-                    return;
-                };
-                if send_sampling.send(sampling).is_ok() {
-                    run(&mut source, clock, first, &send, &stopped);
+                let sampled = panic::catch_unwind(AssertUnwindSafe(|| {
+                    let source = open()?;
+                    sample(source, clock, &send_sampling, &send, &stopped)
+                }));
+                // The other channels are still open, so that whoever waits for them finds it.
+                if let Err(panic) = sampled {
+                    let _ = send_failure.send(first_line(panic.as_ref()));
                 }
             })
             .ok()?;
@@ -83,6 +87,7 @@ impl Sampler {
             found,
             sampling: OnceCell::new(),
             samples,
+            failed,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -101,10 +106,16 @@ impl Sampler {
         self.samples.try_iter()
     }
 
-    /// Ends the thread, and gives the samples since the last [`Sampler::take`].
-    pub fn finish(mut self) -> Vec<Sensors> {
+    /// What a source panicked with, in one line; told once.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.try_recv().ok()
+    }
+
+    /// Ends the thread, and gives the samples since the last [`Sampler::take`], and the failure
+    /// where it was not told.
+    pub fn finish(mut self) -> (Vec<Sensors>, Option<String>) {
         self.join();
-        self.samples.try_iter().collect()
+        (self.samples.try_iter().collect(), self.failure())
     }
 
     fn join(&mut self) {
@@ -122,6 +133,48 @@ impl Drop for Sampler {
     }
 }
 
+/// Panics of the thread are told by [`Sampler::failure`], and not on stderr.
+fn keep_panics_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().name() != Some(THREAD) {
+                before(info);
+            }
+        }));
+    });
+}
+
+fn first_line(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref().copied());
+    let line = text.and_then(|text| text.lines().next());
+    line.unwrap_or("no reason given").to_owned()
+}
+
+/// Says what there is to sample, and samples until it is stopped; `None` where there is nothing.
+fn sample<S: Source>(
+    mut source: S,
+    clock: SystemClock,
+    send_sampling: &Sender<Sampling>,
+    send: &Sender<Sensors>,
+    stopped: &Receiver<()>,
+) -> Option<()> {
+    // Dearer than those that follow, and no average over a time that is known.
+    let opened = Reading::take(&mut source, clock, 0);
+    if source.averages() && !has_passed(INTERVAL, stopped) {
+        return None;
+    }
+    let first = Reading::take(&mut source, clock, opened.begin_ns);
+    let sampling = describe(&source, first.sensors.as_ref()?, first.cost)?;
+    send_sampling.send(sampling).ok()?;
+    run(&mut source, clock, first, send, stopped);
+    Some(())
+}
+
 fn run<S: Source>(
     source: &mut S,
     clock: SystemClock,
@@ -136,7 +189,7 @@ fn run<S: Source>(
         {
             return;
         }
-        let pause = interval(last.cost);
+        let pause = interval(last.cost, source.share());
         if !has_passed(pause, stopped) {
             return;
         }
@@ -149,9 +202,9 @@ fn has_passed(pause: Duration, stopped: &Receiver<()>) -> bool {
     stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
-/// How long to wait between two readings that cost this much.
-fn interval(cost: Duration) -> Duration {
-    INTERVAL.max(cost * SHARE)
+/// How long to wait between two readings that cost this much, one part in `share` of it.
+fn interval(cost: Duration, share: u32) -> Duration {
+    INTERVAL.max(cost * share)
 }
 
 /// A sample, or that there was none, and what it cost.
@@ -193,8 +246,10 @@ fn describe<S: Source>(source: &S, first: &Sensors, cost: Duration) -> Option<Sa
     }
     let late = source.late().iter();
     rails.extend(late.map(|&rail| (rail.to_owned(), source.name(rail).to_owned())));
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Some(Sampling {
-        interval_ns: u64::try_from(interval(cost).as_nanos()).unwrap_or(u64::MAX),
+        interval_ns: ns(interval(cost, source.share())),
+        reading_ns: Some(ns(cost)),
         rails,
     })
 }
@@ -248,11 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_takes_a_hundredth_of_the_time_at_most() {
+    fn a_reading_takes_its_share_of_the_time_at_most() {
         let ms = Duration::from_millis;
-        assert_eq!(interval(ms(0)), ms(250));
-        assert_eq!(interval(ms(2)), ms(250));
-        assert_eq!(interval(ms(5)), ms(500));
+        assert_eq!(interval(ms(0), 100), ms(250));
+        assert_eq!(interval(ms(2), 100), ms(250));
+        assert_eq!(interval(ms(5), 100), ms(500));
+        assert_eq!(interval(ms(8), 20), ms(250));
+        assert_eq!(interval(ms(20), 20), ms(400));
     }
 
     #[test]
@@ -274,7 +331,9 @@ mod tests {
         let clock = SystemClock::new(Instant::now());
         let sampler = Sampler::start(clock, || Some(Averaging)).unwrap();
         let sampling = sampler.sampling().unwrap();
-        assert!(sampling.interval_ns >= 400_000_000, "{sampling:?}");
+        let reading_ns = sampling.reading_ns.unwrap();
+        assert!(reading_ns >= 4_000_000, "{sampling:?}");
+        assert_eq!(sampling.interval_ns, 100 * reading_ns);
         let rails: Vec<_> = sampling.rails.keys().collect();
         assert_eq!(rails, ["gpu", "system"]);
     }
@@ -284,7 +343,8 @@ mod tests {
         let clock = SystemClock::new(Instant::now());
         let sampler = Sampler::start(clock, || Some(Counting(0))).unwrap();
         assert_eq!(sampler.sampling().unwrap().rails["gpu"], "test");
-        let samples = sampler.finish();
+        let (samples, failure) = sampler.finish();
+        assert_eq!(failure, None);
         let power: Vec<u64> = samples
             .iter()
             .map(|it| it.power_uw.as_ref().unwrap()["gpu"])
@@ -293,6 +353,24 @@ mod tests {
         let expected: Vec<_> = (2..).take(power.len()).collect();
         assert_eq!(power, expected);
         assert!(!power.is_empty() && samples.is_sorted_by_key(|it| it.at_ns));
+    }
+
+    #[test]
+    fn a_source_that_panics_ends_the_sampling_with_one_line() {
+        struct Breaking;
+        impl Source for Breaking {
+            fn read(&mut self) -> Option<Sensors> {
+                panic!("no channel {}\nof two lines", 7);
+            }
+            fn name(&self, _: &str) -> &'static str {
+                "test"
+            }
+        }
+        let clock = SystemClock::new(Instant::now());
+        let sampler = Sampler::start(clock, || Some(Breaking)).unwrap();
+        assert_eq!(sampler.sampling(), None);
+        assert_eq!(sampler.failure().as_deref(), Some("no channel 7"));
+        assert_eq!(sampler.finish(), (Vec::new(), None));
     }
 
     #[test]
@@ -324,6 +402,6 @@ mod tests {
         assert_eq!(nothing.sampling(), None);
         let blind = Sampler::start(clock, || Some(Blind)).unwrap();
         assert_eq!(blind.sampling(), None);
-        assert_eq!(blind.finish(), []);
+        assert_eq!(blind.finish(), (Vec::new(), None));
     }
 }

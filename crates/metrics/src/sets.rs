@@ -500,7 +500,10 @@ fn settings(run: &Run) -> Fields {
         fields.into_iter().map(path)
     };
     let mut settings = flat(&names);
-    settings.extend(flat(config));
+    settings.extend(flat(&crate::record::Config {
+        wired: Some(run.start.wired().to_owned()),
+        ..config.clone()
+    }));
     settings.extend(under("lfmark", flat(&build)));
     settings.extend(under("mlx", flat(mlx)));
     // Every process has empty folders of its own.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::record::{
-    Effect, End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema, Sensors, Start,
+    Counters, Effect, End, Event, Generation, Iteration, MachineState, Phase, SCHEMA, Schema,
+    Sensors, Start,
 };
 use crate::window;
 
@@ -158,6 +159,8 @@ pub struct Record {
     pub states: Vec<MachineState>,
     /// In the order of time.
     pub sensors: Vec<Sensors>,
+    /// In the order of time.
+    pub counters: Vec<Counters>,
     /// `None` for a run that was cut off.
     pub end: Option<End>,
     /// What had to be left out when reading, one sentence each.
@@ -181,12 +184,14 @@ impl Record {
         let effect = effect.map(|it| it.start_ns.saturating_add(it.wall_ns));
         let states = self.states.iter().map(|state| state.at_ns);
         let sensors = self.sensors.iter().map(|sensors| sensors.at_ns);
+        let counters = self.counters.iter().map(|counters| counters.at_ns);
         phases
             .chain(iterations)
             .chain(generations)
             .chain(effect)
             .chain(states)
             .chain(sensors)
+            .chain(counters)
             .max()
             .unwrap_or(0)
     }
@@ -290,6 +295,7 @@ fn parse_bytes(bytes: &[u8]) -> Result<Record, ParseError> {
         effect: None,
         states: Vec::new(),
         sensors: Vec::new(),
+        counters: Vec::new(),
         end: None,
         notices,
     };
@@ -396,6 +402,16 @@ fn add(record: &mut Record, event: Event) -> Result<(), String> {
             }
             record.sensors.push(sensors);
         }
+        Event::Counters(counters) => {
+            let done = record.iterations.len() as u64;
+            if u64::from(counters.iterations) != done {
+                return Err(format!(
+                    "counters are of {} iterations, and {done} stand before them",
+                    counters.iterations
+                ));
+            }
+            record.counters.push(counters);
+        }
         Event::End(end) => {
             let latest = record.latest_ns();
             if ends < latest {
@@ -429,6 +445,7 @@ fn span(event: &Event) -> Result<(u64, u64), String> {
         Event::Effect(it) => lasting(it.start_ns, &[it.wall_ns]),
         Event::MachineState(it) => Ok((it.at_ns, it.at_ns)),
         Event::Sensors(it) => Ok((it.at_ns, it.at_ns)),
+        Event::Counters(it) => Ok((it.at_ns, it.at_ns)),
         Event::End(it) => Ok((it.wall_ns, it.wall_ns)),
     }
 }
@@ -694,12 +711,12 @@ mod tests {
         };
         check_error(
             &newer(2, 0),
-            "the record was written with schema 2.0, and this build reads schema 1 up to 1.3; \
+            "the record was written with schema 2.0, and this build reads schema 1 up to 1.4; \
              use a version of lfmark that reads schema 2.0",
         );
         check_error(
             &newer(1, 7),
-            "the record was written with schema 1.7, and this build reads schema 1 up to 1.3; \
+            "the record was written with schema 1.7, and this build reads schema 1 up to 1.4; \
              use a version of lfmark that reads schema 1.7",
         );
     }
@@ -793,7 +810,7 @@ mod tests {
         check_error(
             &with("{\"event\":\"coffee\"}"),
             "line 2 is broken: unknown variant `coffee`, expected one of `start`, `phase`, \
-             `iteration`, `generation`, `effect`, `machine_state`, `sensors`, `end` (column 17); restore \
+             `iteration`, `generation`, `effect`, `machine_state`, `sensors`, `counters`, `end` (column 17); restore \
              the file, or delete that line",
         );
         check_error(

@@ -12,7 +12,8 @@ use crate::headroom::Headroom;
 use crate::leak::{self, Growth};
 use crate::quality::{self, Checks, Quality, Why};
 use crate::record::{
-    self, End, Finish, Generation, Iteration, PhaseKind, SampleLoss, Status, TextBefore, WindowSpec,
+    self, Counters, End, Finish, Generation, Iteration, PhaseKind, SampleLoss, Status, TextBefore,
+    WindowSpec,
 };
 use crate::rules::{LeakRules, Rules};
 use crate::stats::{self, Distribution};
@@ -48,6 +49,8 @@ pub struct Summary {
     pub time_to_step_10_ns: Option<u64>,
     /// `None` where nothing was sampled.
     pub energy: Option<Energy>,
+    /// `None` where the processor's counters were not read.
+    pub counted: Option<Counted>,
     /// What a comparison has to know of the machine; empty where nothing that was read says so.
     pub marks: Vec<Mark>,
     pub validity: validity::Verdict,
@@ -123,6 +126,58 @@ pub struct Training {
     /// `None` where it was not finite.
     pub first_loss: Option<f32>,
     pub last_loss: Option<f32>,
+}
+
+/// What the processor counted of the process: its own work and all that lies between iterations.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
+pub struct Counted {
+    pub training: Option<PerIteration>,
+    /// One for every window of the summary.
+    pub windows: Vec<Option<PerIteration>>,
+}
+
+/// Mean counts of an iteration; `None` where one was not read, or did not rise.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
+pub struct PerIteration {
+    pub instructions: Option<f64>,
+    pub cycles: Option<f64>,
+    pub energy_joules: Option<f64>,
+}
+
+impl Counted {
+    fn of(record: &Record, windows: &[Window]) -> Option<Self> {
+        let done = record.iterations.len() as u32;
+        let between = |first: u32, last: u32| {
+            PerIteration::between(&record.counters, first.saturating_sub(1), last)
+        };
+        let windows = windows.iter().map(|it| between(it.first, it.last));
+        let counted = Self {
+            training: between(1, done),
+            windows: windows.collect(),
+        };
+        let any = counted.training.is_some() || counted.windows.iter().any(Option::is_some);
+        any.then_some(counted)
+    }
+}
+
+impl PerIteration {
+    /// From the reading after so many iterations to that after so many.
+    fn between(counters: &[Counters], after: u32, until: u32) -> Option<Self> {
+        let at = |done: u32| counters.iter().find(|it| it.iterations == done);
+        let (first, last) = (at(after)?, at(until)?);
+        let iterations = until.checked_sub(after).filter(|&count| count > 0)?;
+        let risen = |count: fn(&Counters) -> Option<u64>| {
+            let risen = count(last)?.checked_sub(count(first)?)?;
+            (risen > 0).then(|| risen as f64 / f64::from(iterations))
+        };
+        let counted = Self {
+            instructions: risen(|it| it.instructions),
+            cycles: risen(|it| it.cycles),
+            energy_joules: risen(|it| it.energy_nj).map(|nj| nj * 1e-9),
+        };
+        let all = [counted.instructions, counted.cycles, counted.energy_joules];
+        all.iter().any(Option::is_some).then_some(counted)
+    }
 }
 
 /// What steps consist of: sums over iterations.
@@ -381,6 +436,7 @@ fn derive(record: &Record, rules: &Rules, rules_source: RulesSource) -> Summary 
         status: RunStatus::of(record.end.as_ref()),
         reason: record.end.as_ref().and_then(|end| end.reason.clone()),
         energy: energy::energy(record, training.as_ref(), &windows),
+        counted: Counted::of(record, &windows),
         validity: validity::verdict(&marks),
         marks,
         training,
@@ -669,6 +725,41 @@ mod tests {
     use crate::synthetic::{Fault, Series, series};
     use crate::testing;
 
+    #[test]
+    fn counts_are_those_between_the_ends_of_a_window() {
+        let counters = |iterations: u32, instructions: u64, cycles: Option<u64>| Counters {
+            at_ns: 0,
+            iterations,
+            instructions: Some(instructions),
+            cycles,
+            energy_nj: None,
+        };
+        let mut record = whole_run();
+        // Windows are 1-2, 3-4 and 5-6; the reading after 4 lacks the cycles.
+        record.counters = vec![
+            counters(0, 1_000, Some(7)),
+            counters(2, 1_400, Some(27)),
+            counters(4, 1_460, None),
+            counters(6, 1_460, Some(7)),
+        ];
+        let counted = summarize(&record).counted.unwrap();
+        let of = |it: &Option<PerIteration>| it.map(|it| (it.instructions, it.cycles));
+        assert_eq!(
+            counted.windows.iter().map(of).collect::<Vec<_>>(),
+            [
+                Some((Some(200.0), Some(10.0))),
+                Some((Some(30.0), None)),
+                // What did not rise was not counted.
+                None,
+            ]
+        );
+        let whole = counted.training.unwrap();
+        testing::assert_near(whole.instructions.unwrap(), 460.0 / 6.0, 1e-12, "training");
+        assert_eq!((whole.cycles, whole.energy_joules), (None, None));
+        record.counters.truncate(1);
+        assert_eq!(summarize(&record).counted, None);
+    }
+
     /// A run of six iterations with all phases and one prompt; ends at 40,000 ns.
     fn whole_run() -> Record {
         let phase = |phase, start_ns, wall_ns| Phase {
@@ -691,6 +782,7 @@ mod tests {
             effect: None,
             states: Vec::new(),
             sensors: Vec::new(),
+            counters: Vec::new(),
             end: Some(End {
                 status: Status::Complete,
                 reason: None,

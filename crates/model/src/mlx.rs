@@ -2,9 +2,13 @@
 
 mod raw;
 
+mod wired;
+
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use mlx_rs::{Device, DeviceType, Dtype, error::Result as MlxResult, memory};
+
+pub use self::wired::Wired;
 
 use crate::{Error, Result};
 
@@ -20,13 +24,12 @@ pub fn synchronize() {
 /// stack unwinds.
 #[must_use = "the wait happens when this is dropped"]
 pub struct Session {
-    /// Metal's wired limit before this session.
+    /// Metal's wired limit before this session changed it.
     wired_limit: Option<usize>,
 }
 
 impl Session {
-    /// Selects the device: `gpu` where MLX has one, `cpu` otherwise, or as asked. On Metal the
-    /// recommended working set is wired, as mlx-lm does while it trains and generates.
+    /// Selects the device: `gpu` where MLX has one, `cpu` otherwise, or as asked.
     ///
     /// # Errors
     ///
@@ -58,15 +61,20 @@ impl Session {
             DeviceKind::Gpu => Device::gpu(),
         });
         raw::set_kernel_fusion(fuses_kernels(chosen));
-        // Only Metal names a working set.
-        let working_set = info()?
-            .working_set_bytes
-            .filter(|_| chosen == DeviceKind::Gpu);
-        let wired_limit = match working_set {
-            Some(bytes) => Some(memory::set_wired_limit(bytes as usize)?),
-            None => None,
-        };
-        Ok((Self { wired_limit }, chosen))
+        Ok((Self { wired_limit: None }, chosen))
+    }
+
+    /// Lets Metal keep so much memory resident until the session ends.
+    ///
+    /// # Errors
+    ///
+    /// A limit was asked for where none has an effect, or one above the recommended working set.
+    pub fn wire(&mut self, wired: Wired) -> Result<()> {
+        if let Some(bytes) = wired.limit(&info()?)? {
+            let before = memory::set_wired_limit(bytes as usize)?;
+            self.wired_limit.get_or_insert(before);
+        }
+        Ok(())
     }
 }
 

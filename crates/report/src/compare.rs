@@ -7,6 +7,7 @@ use metrics::comparison::{MetricComparison, Verdict};
 use metrics::fields::Difference;
 use metrics::record::Schema;
 use metrics::rules::{Group, Rules};
+use metrics::run::Count;
 use metrics::sets::MetricKind;
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ pub const COMPARISON_JSON: &str = "comparison.json";
 pub const COMPARISON_CSV: &str = "comparison.csv";
 
 /// The schema of `comparison.json` that this build writes.
-const SCHEMA: Schema = Schema { major: 1, minor: 1 };
+const SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 const COLUMNS: &str = "columns.svg";
 const STEP_RATES: &str = "step-rates.svg";
@@ -126,6 +127,10 @@ pub fn render_csv(summary: &Summary) -> Result<String, csv::Error> {
         };
         write(&plain_cell(&text), unit, None, &row.cells, row.best)?;
     }
+    for row in &summary.counts {
+        let (name, unit) = count(row.what);
+        write(name, unit, None, &row.cells, None)?;
+    }
     let bytes = writer.into_inner().map_err(|error| error.into_error())?;
     Ok(String::from_utf8(bytes).map_err(std::io::Error::other)?)
 }
@@ -153,6 +158,7 @@ struct View {
     changes: String,
     rates: Option<String>,
     normalised: Option<String>,
+    counts: Option<String>,
     sources: Vec<String>,
     /// Whether there are rows of these.
     power: bool,
@@ -235,6 +241,17 @@ impl View {
                     units::significant(x, 4)
                 })
             }),
+            counts: (!summary.counts.is_empty()).then(|| {
+                rows(
+                    summary,
+                    &summary.counts,
+                    |it| {
+                        let (name, unit) = count(*it);
+                        format!("{} ({unit})", capital(name))
+                    },
+                    |_, x| units::significant(x, 5),
+                )
+            }),
             sources: match has_per(|per| *per == Per::Bandwidth) {
                 true => columns.iter().filter_map(source).collect(),
                 false => Vec::new(),
@@ -265,6 +282,15 @@ pub fn rate(rate: Rate) -> &'static str {
         Rate::Iterations => "iterations/s",
         Rate::TrainedTokens => "trained tokens/s",
         Rate::GeneratedTokens => "generated tokens/s",
+    }
+}
+
+/// A count as a reader calls it, and its unit.
+pub fn count(count: Count) -> (&'static str, &'static str) {
+    match count {
+        Count::Instructions => ("instructions", "per iteration"),
+        Count::Cycles => ("cycles", "per iteration"),
+        Count::ProcessEnergy => ("energy of the process", "J per iteration"),
     }
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 pub const JSON: &str = "report.json";
 
 /// The schema this build writes.
-pub const JSON_SCHEMA: Schema = Schema { major: 1, minor: 1 };
+pub const JSON_SCHEMA: Schema = Schema { major: 1, minor: 2 };
 
 /// Everything that lfmark derives from one run. What was not measured is null.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn what_a_template_can_name_is_documented() {
         let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let record = metrics::store::read(&repository.join("reports/h200-lfm2-1.2b")).unwrap();
+        let record =
+            metrics::store::read(&repository.join("fixtures/records/h200-lfm2-1.2b")).unwrap();
         let summary = metrics::summary::summarize(&record);
         let context = crate::context(&record, &summary, &[]).unwrap().into_json();
         let mut names: Vec<&str> = context

@@ -20,6 +20,7 @@ mod comparison;
 mod conclusion;
 mod configuration;
 mod consistency;
+mod counters;
 mod effect;
 mod energy;
 mod fields;
@@ -61,6 +62,8 @@ pub(crate) struct View {
     configuration: String,
     adapters: configuration::Adapters,
     training: Option<training::TrainingView>,
+    /// What the processor counted, where anything was.
+    counters: Option<String>,
     stability: Option<training::Stability>,
     levels: Option<consistency::Levels>,
     consistency: Option<consistency::Consistency>,
@@ -103,6 +106,10 @@ impl View {
                 .training
                 .as_ref()
                 .map(|training| training::training_view(record, summary, training)),
+            counters: summary
+                .counted
+                .as_ref()
+                .map(|counted| counters::table(summary, counted)),
             stability: training::stability(record, summary),
             levels: consistency::levels(record, summary),
             consistency: consistency::consistency(summary),
@@ -114,7 +121,7 @@ impl View {
             machine_state: system::machine_state(&record.states),
             validity: validity::validity(summary),
             settled: system::settled(record),
-            energy: energy::energy(summary),
+            energy: energy::energy(record, summary),
             budget: budget::budget(record, summary),
             roofline: roofline::roofline_section(&roofline),
             comparison: comparison::comparison(record, summary),

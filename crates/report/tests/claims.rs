@@ -24,7 +24,8 @@ fn the_transcribed_document_and_its_corrected_copy() {
 
 #[test]
 fn the_committed_run() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reports/h200-lfm2-1.2b");
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/records/h200-lfm2-1.2b");
     let record = store::read(&path).unwrap();
     let summary = summarize(&record);
     let roofline = roofline::roofline(&record, &summary);

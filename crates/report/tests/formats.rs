@@ -22,7 +22,7 @@ fn repository(path: &str) -> PathBuf {
 
 /// The run that was recorded on an H200.
 fn measured() -> Record {
-    store::read(&repository("reports/h200-lfm2-1.2b")).unwrap()
+    store::read(&repository("fixtures/records/h200-lfm2-1.2b")).unwrap()
 }
 
 /// The measured run as it is, and less of it.

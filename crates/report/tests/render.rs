@@ -9,14 +9,15 @@ use std::path::PathBuf;
 
 use metrics::quality::{Agreement, Checks, Score};
 use metrics::record::{
-    AdapterShape, Build, Config, CpuTier, Data, Effect, End, Engine, Event, Finish, Generation,
-    GenerationConfig, Iteration, Lora, Machine, MachineState, Member, Metallib, Mlx, Model,
-    NativeSetup, Optimizer, Packed, Phase, PhaseKind, Quantization, SCHEMA, SampleLoss, Sampling,
-    Sensors, Settled, Start, Status, TextBefore, Weights, WindowSpec,
+    AdapterShape, Build, Config, Counters, CpuTier, Data, Effect, End, Engine, Event, Finish,
+    Generation, GenerationConfig, Iteration, Lora, Machine, MachineState, Member, Metallib, Mlx,
+    Model, NativeSetup, Optimizer, Packed, Phase, PhaseKind, Quantization, SCHEMA, SampleLoss,
+    Sampling, Sensors, Settled, Start, Status, TextBefore, Weights, WindowSpec,
 };
 use metrics::rules::{Rules, WORDS};
 use metrics::store::Record;
 use metrics::summary::{Summary, summarize, summarize_with};
+use metrics::window;
 use report::{REPORT, Rendered, render, render_summary};
 
 #[test]
@@ -63,6 +64,7 @@ fn a_run_without_generation() {
     let mut record = complete(120);
     record.generations.clear();
     record.sensors.clear();
+    record.counters.clear();
     record.start.sampling = None;
     record.start.config.generation.prompts.clear();
     record
@@ -339,6 +341,7 @@ fn every_figure_links_to_a_field_that_the_record_has() {
         Event::Effect(record.effect.unwrap()),
         Event::MachineState(record.states[0].clone()),
         Event::Sensors(record.sensors[0].clone()),
+        Event::Counters(record.counters[0]),
         Event::End(record.end.unwrap()),
     ];
     let events: Vec<_> = events
@@ -719,6 +722,7 @@ fn complete(iterations: u32) -> Record {
         effect: None,
         states: vec![state(1_000_000, 310), state(clock, 1_270)],
         sensors: sensors(clock),
+        counters: counters(configured),
         end: Some(End {
             status: Status::Complete,
             reason: None,
@@ -836,6 +840,7 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
             compile: true,
             fused_kernels: None,
             clear_cache: false,
+            wired: Some("off".to_owned()),
             windows: vec![
                 WindowSpec {
                     first: 1,
@@ -894,10 +899,25 @@ fn start(iterations: u32, sample_tokens: Vec<u32>, prompts: &[&str]) -> Start {
         launch_ns: None,
         sampling: Some(Sampling {
             interval_ns: 250_000_000,
+            reading_ns: Some(150_000),
             rails: [("package-0".to_owned(), "powercap".to_owned())].into(),
         }),
         settled: None,
     }
+}
+
+/// As macOS counts: 40 million instructions in an iteration, and 16 million cycles.
+fn counters(iterations: u32) -> Vec<Counters> {
+    let windows = window::default_windows(iterations);
+    let ends = windows.iter().map(|window| window.last);
+    let read = |done: u32| Counters {
+        at_ns: 0,
+        iterations: done,
+        instructions: Some(7_000_000 + 40_000_000 * u64::from(done)),
+        cycles: Some(5_000_000 + 16_000_000 * u64::from(done)),
+        energy_nj: Some(9_000_000 + 31_000_000 * u64::from(done)),
+    };
+    std::iter::once(0).chain(ends).map(read).collect()
 }
 
 /// A package that draws 12 W before the first second and 40 to 46 W from then on, by its counter.
@@ -1032,6 +1052,7 @@ fn large_shape(record: &mut Record) {
     start.footprint_source = None;
     start.sampling = Some(Sampling {
         interval_ns: 250_000_000,
+        reading_ns: Some(150_000),
         rails: [("gpu".to_owned(), "NVML".to_owned())].into(),
     });
     for (sensors, mc) in record
@@ -1125,6 +1146,7 @@ fn hostile() -> Record {
     start.machine.gpu_driver = some();
     start.sampling = Some(Sampling {
         interval_ns: 250_000_000,
+        reading_ns: Some(150_000),
         rails: [(text(), text())].into(),
     });
     start.settled = Some(Settled {

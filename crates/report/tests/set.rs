@@ -190,7 +190,10 @@ fn a_floor_is_shown_and_one_of_other_work_is_refused_aloud() {
     assert!(report.contains("by this machine's noise floor"), "{report}");
 
     let mut other = floor.clone();
-    other.key.work.insert("iterations".to_owned(), "7".to_owned());
+    other
+        .key
+        .work
+        .insert("iterations".to_owned(), "7".to_owned());
     let rendered = render_set(&arms, Some(&other)).unwrap();
     let report = text(&rendered);
     assert!(report.contains("work.iterations"), "{report}");

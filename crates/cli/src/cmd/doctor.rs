@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::{
-    doctor::{self, Candidate, Examined, Fits, REFERENCE, TOKENS_OF_LARGEST},
+    doctor::{self, Advice, Candidate, Examined, Fits, REFERENCE, TOKENS_OF_LARGEST},
     footprint::FootprintReader,
     headroom::{Capacity, Headroom},
     machine::{self, Reader},
     measure::{Clock, SystemClock},
     metallib::{NeuralAccelerators, neural_accelerators},
     readiness::Sensors,
+    sampler::Sampler,
     store,
 };
 use model::{
@@ -28,6 +29,7 @@ use crate::{
     exit::Failure,
     options::{DtypeName, ModelOptions},
     output,
+    telemetry::sensors_failed,
 };
 
 /// How long CPU use of other programs is looked at.
@@ -45,7 +47,7 @@ pub(crate) fn run(
     };
     let measured = args.run.as_deref().map(headroom_of).transpose()?;
     let (_session, device) = Session::start(options.device())?;
-    let examined = examine(&mut clock)?;
+    let examined = examine(&mut clock, output.quiet)?;
     let bytes = bytes_per_parameter(options.dtype(device));
     let fits = doctor::fits(
         &examined,
@@ -54,6 +56,7 @@ pub(crate) fn run(
         &candidates()?,
     );
     let advice = doctor::advise(&examined);
+    let risks = doctor::risks(&examined);
     let unread = doctor::unread(&examined);
     if output.json {
         return output::print(
@@ -67,6 +70,7 @@ pub(crate) fn run(
                 "temperature_mc": examined.readings.temperature_mc,
                 "neural_accelerators": neural_accelerators(&examined.mlx, &examined.machine),
                 "advice": advice,
+                "risks": risks,
                 "fits": fits,
                 "unread": unread,
             })
@@ -75,12 +79,13 @@ pub(crate) fn run(
     }
     let mut lines = describe(&examined, device);
     lines.push("\nWhat would make the numbers better, in this order".to_owned());
-    for (index, advice) in advice.iter().enumerate() {
-        lines.push(format!("  {}. {}", index + 1, advice.finding));
-        lines.push(format!("     {}", advice.fix));
-    }
+    lines.extend(numbered(&advice));
     if advice.is_empty() {
         lines.push("  nothing that could be read here".to_owned());
+    }
+    if !risks.is_empty() {
+        lines.push("\nWhat can bring this machine down".to_owned());
+        lines.extend(numbered(&risks));
     }
     lines.extend(fitting(
         fits.as_ref(),
@@ -95,6 +100,15 @@ pub(crate) fn run(
     output::print(&output::shown(&lines.join("\n")))
 }
 
+fn numbered(advice: &[Advice]) -> impl Iterator<Item = String> {
+    (1..).zip(advice).flat_map(|(number, advice)| {
+        [
+            format!("  {number}. {}", advice.finding),
+            format!("     {}", advice.fix),
+        ]
+    })
+}
+
 fn headroom_of(dir: &std::path::Path) -> anyhow::Result<Headroom> {
     let record = store::read(dir)?;
     Headroom::of(&record).with_context(|| {
@@ -105,12 +119,16 @@ fn headroom_of(dir: &std::path::Path) -> anyhow::Result<Headroom> {
     })
 }
 
-fn examine(clock: &mut SystemClock) -> anyhow::Result<Examined> {
+fn examine(clock: &mut SystemClock, quiet: bool) -> anyhow::Result<Examined> {
     let mlx = environment::mlx()?;
     let uuid = environment::gpu_uuid()?;
     let reader = Reader::for_gpu(uuid.as_deref());
     let sampler = machine::sampler(*clock, uuid, mlx.backend != "cpu");
-    let sampling = sampler.and_then(|sampler| sampler.sampling().cloned());
+    let sampling = sampler.as_ref().and_then(Sampler::sampling).cloned();
+    if let Some(why) = sampler.as_ref().and_then(Sampler::failure) {
+        output::message(quiet, &sensors_failed(&why));
+    }
+    drop(sampler);
     let readings = Sensors::new(LOOK).read();
     Ok(Examined {
         profile: environment::build().profile,
@@ -173,7 +191,16 @@ fn describe(examined: &Examined, device: DeviceKind) -> Vec<String> {
         ("memory", bytes(machine.memory_bytes)),
         (
             "system",
-            format!("{} {}", machine.os, text(&machine.os_version)),
+            match &machine.os_build {
+                None => format!("{} {}", machine.os, text(&machine.os_version)),
+                Some(build) => {
+                    format!(
+                        "{} {}, build {build}",
+                        machine.os,
+                        text(&machine.os_version)
+                    )
+                }
+            },
         ),
         ("virtual", yes_or_no(machine.virtual_machine).to_owned()),
         ("MLX", format!("{}, {} back end", mlx.version, mlx.backend)),

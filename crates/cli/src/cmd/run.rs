@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context;
 use metrics::{
     bandwidth,
+    counters::{self, CounterReader},
     footprint::FootprintReader,
     measure::{self, Clock, Outcome, SystemClock},
     record::{
@@ -93,7 +94,10 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         settled = Some(waited);
         awake = Some(held);
     }
+    // Before MLX starts its threads, which then count too.
+    let counters = CounterReader::new();
     let origin = Origin {
+        counters,
         started_unix_ms,
         launch_ns: launch_ns(&mut clock),
         member,
@@ -101,7 +105,8 @@ pub(crate) fn run(args: RunArgs, output: Output, mut clock: SystemClock) -> Resu
         pauses,
     };
     // The first thing to start and the last to end: its end waits for pending work.
-    let (_session, device) = Session::start(plan.model.device())?;
+    let (mut session, device) = Session::start(plan.model.device())?;
+    session.wire(plan.wired)?;
     let dir = args
         .output
         .unwrap_or_else(|| default_run_folder(&plan, device, &origin));
@@ -181,9 +186,11 @@ struct Run<'a> {
     compared: Option<Dataset>,
     writer: Writer,
     footprint: FootprintReader,
+    counters: CounterReader,
     telemetry: Telemetry,
     clock: SystemClock,
     progress: Progress,
+    quiet: bool,
 }
 
 impl<'a> Run<'a> {
@@ -198,6 +205,7 @@ impl<'a> Run<'a> {
         output: Output,
     ) -> anyhow::Result<Self> {
         let Origin {
+            counters,
             started_unix_ms,
             launch_ns,
             member,
@@ -288,6 +296,9 @@ impl<'a> Run<'a> {
             writer.append(&Event::Phase(phase))?;
         }
         telemetry.drain(&mut writer)?;
+        if let Some(failure) = telemetry.failure() {
+            progress.note(output.quiet, &failure);
+        }
         // Of a set's runs only the times count, and random weights say nothing.
         let random = matches!(loaded.source, Source::Random { .. });
         let compared = plan.compares_effect && !random && member.is_none();
@@ -299,9 +310,11 @@ impl<'a> Run<'a> {
             training: Some(Training { trainer, batches }),
             writer,
             footprint,
+            counters,
             telemetry,
             clock,
             progress,
+            quiet: output.quiet,
         })
     }
 
@@ -381,10 +394,23 @@ impl<'a> Run<'a> {
         };
         let (writer, progress) = (&mut self.writer, &mut self.progress);
         let telemetry = &mut self.telemetry;
+        let (counters, mut clock) = (&mut self.counters, self.clock);
+        let mut count = |iterations: u32| {
+            let read = counters::is_read_after(&plan, iterations);
+            read.then(|| counters.read(&mut clock, iterations))
+                .flatten()
+        };
+        if let Some(counted) = count(0) {
+            writer.append(&Event::Counters(counted))?;
+        }
         let mut on_iteration = |iteration: &record::Iteration| {
-            writer.append(&Event::Iteration(*iteration))?;
-            telemetry.drain(writer)?;
             let number = iteration.iteration;
+            let counted = count(number);
+            writer.append(&Event::Iteration(*iteration))?;
+            if let Some(counted) = counted {
+                writer.append(&Event::Counters(counted))?;
+            }
+            telemetry.drain(writer)?;
             telemetry.state_of_window(writer, &plan.windows, number, plan.iterations)?;
             progress.iteration(iteration);
             Ok(())
@@ -526,7 +552,9 @@ impl<'a> Run<'a> {
             _ => Ok(None),
         };
         let recorded = copied.and_then(|copies| self.state(copies)).and_then(|()| {
-            self.telemetry.finish(&mut self.writer)?;
+            if let Some(failure) = self.telemetry.finish(&mut self.writer)? {
+                self.progress.note(self.quiet, &failure);
+            }
             self.writer.append(&Event::End(End {
                 status,
                 reason,
@@ -666,6 +694,7 @@ pub(crate) fn config(
         compile,
         fused_kernels: Some(plan.fuses_kernels(device)),
         clear_cache: plan.clear_cache,
+        wired: Some(plan.wired.to_string()),
         windows: plan.windows.clone(),
         generation: plan.generation.clone(),
     }
@@ -673,6 +702,7 @@ pub(crate) fn config(
 
 /// When, and as part of what, a run was started.
 struct Origin {
+    counters: CounterReader,
     started_unix_ms: u64,
     launch_ns: Option<u64>,
     member: Option<Member>,

@@ -102,9 +102,12 @@ pub(crate) fn run(args: VersusArgs, output: Output, mut clock: SystemClock) -> R
     let settings = export(&checked, &dir.join("check-work"), model)?;
     let mut checking = processes(&settings, &arms, &dir.join("check"), 1, Some(0))?;
     succeed(checking.stdout(Stdio::null()))?;
-    let same_work = check(&dir.join("check"))?;
+    let (same_work, wired) = check(&dir.join("check"))?;
     for agreement in &same_work.arms {
         output::message(output.quiet, &sentence(&same_work, agreement));
+    }
+    if let Some(note) = unlike_wiring(&wired) {
+        output::message(output.quiet, &note);
     }
 
     let settings = export(&options, &dir.join("work"), model)?;
@@ -207,12 +210,12 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares every arm with the first one.
+/// Compares every arm with the first one, and gives what each has wired for Metal.
 ///
 /// # Errors
 ///
 /// Arms that did not do the same work, or whose losses do not agree.
-fn check(dir: &Path) -> Result<SameWork, Failure> {
+fn check(dir: &Path) -> Result<(SameWork, Vec<(String, String)>), Failure> {
     let set = sets::read(dir)?;
     for compared in sets::summarize(&set, None).comparisons {
         if let Verdict::NotComparable { why } = compared.comparison.verdict {
@@ -224,6 +227,10 @@ fn check(dir: &Path) -> Result<SameWork, Failure> {
         let record = store::read(&dir.join(&process.run.name))?;
         records.push((process.member.arm.clone(), record));
     }
+    let wired = records
+        .iter()
+        .map(|(arm, record)| (arm.clone(), record.start.wired().to_owned()));
+    let wired = wired.collect();
     let mut records = records.into_iter();
     let (baseline, first) = records.next().expect("a set has processes");
     let mut same_work = SameWork {
@@ -248,7 +255,22 @@ fn check(dir: &Path) -> Result<SameWork, Failure> {
         }
         same_work.arms.push(agreement);
     }
-    Ok(same_work)
+    Ok((same_work, wired))
+}
+
+/// Says of arms, with the limit of each, that they do not wire alike.
+fn unlike_wiring(wired: &[(String, String)]) -> Option<String> {
+    let (_, first) = wired.first()?;
+    wired.iter().find(|(_, limit)| limit != first)?;
+    let arms: Vec<String> = wired
+        .iter()
+        .map(|(arm, limit)| format!("{arm} {limit}"))
+        .collect();
+    Some(format!(
+        "note: the arms differ in the memory that Metal keeps resident ({}), which mlx-lm sets by \
+         itself; --wired recommended does the same in lfmark",
+        arms.join(", ")
+    ))
 }
 
 fn sentence(same_work: &SameWork, agreement: &Agreement) -> String {
@@ -280,4 +302,23 @@ fn largest_loss_difference(first: &Record, second: &Record) -> f64 {
         true => f64::NAN,
         false => most.max(next),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_that_wire_otherwise_are_named() {
+        let arms = |limits: &[&str]| -> Vec<(String, String)> {
+            let limits = limits.iter().enumerate();
+            limits
+                .map(|(arm, limit)| (format!("arm-{arm}"), (*limit).to_owned()))
+                .collect()
+        };
+        assert_eq!(unlike_wiring(&arms(&["off", "off"])), None);
+        assert_eq!(unlike_wiring(&[]), None);
+        let note = unlike_wiring(&arms(&["off", "recommended"])).unwrap();
+        assert!(note.contains("(arm-0 off, arm-1 recommended)"), "{note}");
+    }
 }

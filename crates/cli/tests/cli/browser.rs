@@ -126,7 +126,8 @@ fn the_html_report_in_a_browser() {
 
 /// The committed record with hostile text wherever it has text from outside.
 fn hostile_record() -> String {
-    let whole = std::fs::read_to_string(repository("reports/h200-lfm2-1.2b/record.jsonl")).unwrap();
+    let whole = std::fs::read_to_string(repository("fixtures/records/h200-lfm2-1.2b/record.jsonl"))
+        .unwrap();
     let mut lines = Vec::new();
     for line in whole.lines() {
         let mut event: Value = serde_json::from_str(line).unwrap();

@@ -146,7 +146,7 @@ fn a_name_does_nothing_to_a_terminal() {
 fn with_run() -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.path("run")).unwrap();
-    let record = repository("reports/h200-lfm2-1.2b-2/record.jsonl");
+    let record = repository("fixtures/records/h200-lfm2-1.2b-2/record.jsonl");
     fs::copy(record, folder.path("run/record.jsonl")).unwrap();
     folder
 }
@@ -251,7 +251,7 @@ fn a_shared_run_has_its_report_and_is_not_overwritten() {
 #[test]
 fn a_set_is_shared_as_one_folder_with_its_report() {
     let folder = Folder::new();
-    let set = repository("reports/cpu-vs-mlx-lm-cold");
+    let set = repository("fixtures/records/cpu-vs-mlx-lm-cold");
     let mut count = 0;
     for entry in fs::read_dir(&set).unwrap() {
         let entry = entry.unwrap();
@@ -308,7 +308,7 @@ fn runs_that_are_no_set_are_shared_together_with_a_report_each() {
     let folder = with_run();
     fs::create_dir_all(folder.path("two/b")).unwrap();
     fs::rename(folder.path("run"), folder.path("two/a")).unwrap();
-    let other = repository("reports/h200-lfm2-1.2b/record.jsonl");
+    let other = repository("fixtures/records/h200-lfm2-1.2b/record.jsonl");
     fs::copy(other, folder.path("two/b/record.jsonl")).unwrap();
     folder.ok("share two -o shared");
     let shared = fs::read_dir(folder.path("shared")).unwrap().next().unwrap();

@@ -14,7 +14,7 @@ use crate::support::{Folder, SHORT, repository};
 fn with_record() -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.path("run")).unwrap();
-    let record = repository("reports/h200-lfm2-1.2b/record.jsonl");
+    let record = repository("fixtures/records/h200-lfm2-1.2b/record.jsonl");
     fs::copy(record, folder.path("run/record.jsonl")).unwrap();
     folder
 }

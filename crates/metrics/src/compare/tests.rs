@@ -236,6 +236,55 @@ fn runs_that_are_not_alike_are_refused_with_what_differs() {
 }
 
 #[test]
+fn counts_have_a_row_and_no_best() {
+    let counted = |name: &str, instructions: &[u64]| {
+        let mut record = record(name, &truth(1.0), 7, |_| {});
+        let done = record.iterations.len() as u32;
+        let ends = [0, done].into_iter().zip(instructions);
+        record.counters = ends
+            .map(|(iterations, &count)| crate::record::Counters {
+                at_ns: 0,
+                iterations,
+                instructions: Some(count),
+                cycles: None,
+                energy_nj: None,
+            })
+            .collect();
+        (record, f64::from(done))
+    };
+    let mut runs = Runs::default();
+    let (a, done) = counted("a", &[100, 6_100]);
+    runs.add("a", "a", &a);
+    runs.add("b", "b", &counted("b", &[]).0);
+    let counts = compared(&runs, &[]).unwrap().counts;
+    let [row] = &counts[..] else {
+        panic!("{counts:?}");
+    };
+    assert_eq!((row.what, row.best), (Count::Instructions, None));
+    let mean = row.cells[0].unwrap().geometric_mean;
+    crate::testing::assert_near(mean, 6_000.0 / done, 1e-9, "instructions");
+    assert_eq!(row.cells[1], None);
+}
+
+#[test]
+fn runs_that_wire_otherwise_are_not_alike() {
+    let of = |wired: Option<&str>| {
+        record("a", &truth(1.0), 7, |start| {
+            start.mlx.backend = "metal".to_owned();
+            start.config.wired = wired.map(str::to_owned);
+        })
+    };
+    let differs = |wired: Option<&str>| {
+        let (off, other) = (Key::of(&of(Some("off"))), Key::of(&of(wired)));
+        noise::differing(&off, &other)
+    };
+    assert_eq!(differs(Some("off")), [""; 0]);
+    assert_eq!(differs(Some("4096")), ["wired"]);
+    // What a build did that had no choice.
+    assert_eq!(differs(None), ["wired"]);
+}
+
+#[test]
 fn what_is_void_or_virtual_or_cut_off_is_shown_apart() {
     let mut runs = runs(&[("a", 1.0), ("b", 1.0)], 3);
     let mut hot = truth(0.5);
@@ -335,6 +384,7 @@ fn power_that_was_sampled_divides_each_runs_own_rate() {
         let mut record = record(name, &truth(1.0), seed, |start| {
             start.sampling = Some(crate::record::Sampling {
                 interval_ns: 50_000_000,
+                reading_ns: Some(150_000),
                 rails: [("gpu".to_owned(), "test".to_owned())].into(),
             });
         });

@@ -39,6 +39,7 @@ pub(crate) fn record(arm: &str, number: u32, repeat: u32, step: u64) -> Record {
         effect: None,
         states: vec![state(1), state(2)],
         sensors: Vec::new(),
+        counters: Vec::new(),
         end: Some(End {
             status: Status::Complete,
             reason: None,
@@ -687,6 +688,10 @@ fn a_floor_of_another_machine_or_other_work_is_refused() {
     );
     check(|record| record.start.config.compile = false, "how.compile");
     check(
+        |record| record.start.config.wired = Some("recommended".to_owned()),
+        "how.wired",
+    );
+    check(
         |record| record.start.config.iterations = 7,
         "work.iterations",
     );
@@ -701,6 +706,37 @@ fn a_floor_of_another_machine_or_other_work_is_refused() {
     let summary = summarize(&set, Some(&noise));
     assert!(!summary.has_floor);
     assert!(summary.notices[0].contains("work.dtype"), "{summary:?}");
+}
+
+#[test]
+fn a_floor_from_before_wiring_was_a_choice_is_one_of_what_was_wired_then() {
+    let mut noise = Noise::of(&one_arm(3)).unwrap();
+    assert_eq!(noise.key.wired.as_deref(), Some("off"));
+    for (backend, wired) in [("metal", "recommended"), ("cpu", "off"), ("cuda", "off")] {
+        noise.key.backend = backend.to_owned();
+        noise.key.wired = None;
+        let read = Noise::parse(&noise.text()).unwrap();
+        assert_eq!(read.key.wired.as_deref(), Some(wired), "{backend}");
+    }
+}
+
+#[test]
+fn arms_that_wire_otherwise_differ_in_that_setting_also_where_it_is_not_recorded() {
+    let wiring = |of_b: Option<&'static str>| {
+        let set = two_arms(2, 1.0, move |_, record| {
+            let b = record.start.member.as_ref().unwrap().arm == "b";
+            record.start.mlx.backend = "metal".to_owned();
+            record.start.config.wired = match b {
+                true => of_b.map(str::to_owned),
+                false => Some("off".to_owned()),
+            };
+        });
+        let settings = summarize(&set, None).settings;
+        let wired = settings.into_iter().find(|it| it.name == "wired");
+        wired.map(|it| it.values[1].clone().unwrap())
+    };
+    assert_eq!(wiring(Some("off")), None);
+    assert_eq!(wiring(None).as_deref(), Some("recommended"));
 }
 
 #[test]

@@ -247,6 +247,11 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
             field("start.config.clear_cache"),
         ),
         (
+            "Memory wired for Metal",
+            wired(start.wired()),
+            field("start.config.wired"),
+        ),
+        (
             "Windows",
             if windows.is_empty() {
                 "none".to_owned()
@@ -302,6 +307,17 @@ pub(super) fn configuration(record: &Record, summary: &Summary) -> String {
             field("start.model.tokenizer_sha256"),
         ),
     ])
+}
+
+fn wired(limit: &str) -> String {
+    match limit {
+        "off" => "none".to_owned(),
+        "recommended" => "the recommended working set".to_owned(),
+        bytes => match bytes.parse() {
+            Ok(bytes) => format!("up to {}", units::bytes(bytes)),
+            Err(_) => escape(bytes),
+        },
+    }
 }
 
 fn platform(record: &Record) -> String {

@@ -1,6 +1,6 @@
 //! The energy of the run, and power and temperature beside its rate.
 
-use metrics::energy::{FEWEST_SAMPLES, Joules, LEAST_COVERED, Power, Slice};
+use metrics::energy::{FEWEST_SAMPLES, Joules, LEAST_COVERED, Part, Power, Slice, TooShort};
 use metrics::store::Record;
 use metrics::summary::Summary;
 use serde::Serialize;
@@ -17,6 +17,10 @@ pub(super) struct EnergyView {
     /// Energy of a unit of work.
     per_unit: String,
     interval: String,
+    /// What a reading cost.
+    reading: Option<String>,
+    /// Parts that were too short, with what would do.
+    too_short: Vec<String>,
     fewest: usize,
     covered: String,
     /// Whether the idle power of any rail was measured.
@@ -24,7 +28,7 @@ pub(super) struct EnergyView {
 }
 
 /// `None` where nothing was sampled.
-pub(super) fn energy(summary: &Summary) -> Option<EnergyView> {
+pub(super) fn energy(record: &Record, summary: &Summary) -> Option<EnergyView> {
     let energy = summary.energy.as_ref()?;
     let mut parts = Vec::new();
     let mut per_unit = Vec::new();
@@ -107,10 +111,30 @@ pub(super) fn energy(summary: &Summary) -> Option<EnergyView> {
         parts,
         per_unit,
         interval: units::duration(energy.interval_ns),
+        reading: record
+            .start
+            .sampling
+            .as_ref()
+            .and_then(|it| Some(units::duration(it.reading_ns?))),
+        too_short: energy.too_short.iter().map(run_longer).collect(),
         fewest: FEWEST_SAMPLES,
         covered: percent(LEAST_COVERED),
         idle: energy.rails.iter().any(|rail| rail.idle_watts.is_some()),
     })
+}
+
+fn run_longer(it: &TooShort) -> String {
+    let (part, unit, setting) = match it.part {
+        Part::Training => ("Training", "iterations", "`--iterations`"),
+        Part::Generation => ("Generation", "tokens", "`--max-tokens`"),
+    };
+    format!(
+        "{part} took {}, too short for {FEWEST_SAMPLES} samples: **run longer**. {} would do, or \
+         some {} {unit} ({setting}).",
+        units::duration(it.wall_ns),
+        units::duration(it.needed_ns),
+        units::count(it.needed)
+    )
 }
 
 fn part_row(rail: &str, source: &str, part: &str, slice: Option<&Slice>) -> [String; 8] {

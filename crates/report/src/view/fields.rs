@@ -33,7 +33,7 @@ pub(super) fn appendix() -> String {
     sections.join("\n\n")
 }
 
-const EVENTS: [(&str, &str); 8] = [
+const EVENTS: [(&str, &str); 9] = [
     ("start", "The first line of the record."),
     (
         "phase",
@@ -50,6 +50,10 @@ const EVENTS: [(&str, &str); 8] = [
         "One line for every reading of the machine's state.",
     ),
     ("sensors", "One line for every sample of the sensors."),
+    (
+        "counters",
+        "One line for every reading of the processor's counters of the process.",
+    ),
     ("end", "The last line of a run that ended in order."),
 ];
 
@@ -109,6 +113,7 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     ("start.machine.os", "operating system"),
     ("start.machine.os_version", "its version"),
+    ("start.machine.os_build", "macOS: the build of that version"),
     ("start.machine.kernel", "version of the kernel"),
     ("start.machine.arch", "architecture of the CPU"),
     ("start.machine.cpu", "name of the CPU"),
@@ -172,6 +177,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "start.config.clear_cache",
         "whether MLX's cache was cleared after every step",
+    ),
+    (
+        "start.config.wired",
+        "memory that Metal was told to keep resident: off, recommended, or bytes",
     ),
     ("start.config.windows", "ranges of iterations"),
     (
@@ -352,6 +361,16 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "sensors.cpu_temperature_mc",
         "temperature of the CPU in thousandths of a degree",
+    ),
+    ("counters.iterations", "iterations that were done by then"),
+    (
+        "counters.instructions",
+        "instructions of the process; on Linux of user space alone",
+    ),
+    ("counters.cycles", "cycles of the process"),
+    (
+        "counters.energy_nj",
+        "macOS: energy that the kernel billed to the process, in nanojoules",
     ),
     ("end.status", "how the run ended"),
     ("end.wall_ns", "wall time of the process, in nanoseconds"),

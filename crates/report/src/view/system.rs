@@ -108,11 +108,19 @@ pub(super) fn system(record: &Record) -> String {
         (
             "Operating system",
             format!(
-                "{}, version {}",
+                "{}, version {}{}",
                 escape(&machine.os),
-                text(&machine.os_version)
+                text(&machine.os_version),
+                machine
+                    .os_build
+                    .as_deref()
+                    .map_or(String::new(), |build| format!(", build {}", escape(build)))
             ),
-            fields(&["start.machine.os", "start.machine.os_version"]),
+            fields(&[
+                "start.machine.os",
+                "start.machine.os_version",
+                "start.machine.os_build",
+            ]),
         ),
         (
             "Kernel",

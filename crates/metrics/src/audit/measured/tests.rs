@@ -11,7 +11,7 @@ use crate::{store, window};
 
 /// A run of LFM2-1.2B's shape on one NVIDIA H200.
 fn committed() -> Record {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports/h200-lfm2-1.2b");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/records/h200-lfm2-1.2b");
     store::read(&path).unwrap()
 }
 
