@@ -231,7 +231,10 @@ mod tests {
         let whole = library(&FOR_26, b"gemm_nax_half", b"code");
         for end in 0..96 {
             let found = read(&whole[..end]);
-            assert_eq!((found.neural_accelerators, found.bytes), (false, end as u64));
+            assert_eq!(
+                (found.neural_accelerators, found.bytes),
+                (false, end as u64)
+            );
         }
         let mut far = whole.clone();
         far[24..40].fill(0xff);
