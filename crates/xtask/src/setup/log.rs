@@ -34,7 +34,10 @@ const VARIABLES: [&str; 15] = [
 
 const PYTHON: &str = "import platform, sys; \
     print(sys.executable, sys.version, platform.machine(), platform.platform(), sep='\\n')";
-const PLACES: &str = "command -v rustc cargo python3 cc c++ clang gcc cmake";
+const PLACES: &str =
+    "for name in rustc cargo python3 cc c++ clang gcc cmake; do command -v $name; done";
+/// Bytes of what a command printed that are worth keeping, from its end.
+const TAIL: usize = 32 << 10;
 
 /// The log of the set-up under way. Every command passes here, wherever it is run.
 static OPEN: Mutex<Option<File>> = Mutex::new(None);
@@ -116,18 +119,27 @@ pub(crate) fn note(line: &str) {
     }
 }
 
-/// Adds a command with how it ended and all that it printed.
+/// Adds a command with how it ended and what it printed.
 pub(crate) fn ran(command: &Command, ended: &std::io::Result<Output>) {
     let ended = match ended {
         Err(error) => format!("cannot start: {error}"),
         Ok(output) => format!(
             "{}{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+            tail(&output.stdout),
+            tail(&output.stderr),
             output.status
         ),
     };
     note(&format!("\n$ {}\n{ended}", show(command)));
+}
+
+fn tail(printed: &[u8]) -> String {
+    let left_out = printed.len().saturating_sub(TAIL);
+    let text = String::from_utf8_lossy(&printed[left_out..]);
+    match left_out {
+        0 => text.into_owned(),
+        _ => format!("({left_out} bytes left out) {text}"),
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +147,15 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn of_much_output_the_end_is_kept() {
+        assert_eq!(tail(b"short\n"), "short\n");
+        let long = [vec![b'x'; TAIL], b"error\n".to_vec()].concat();
+        let text = tail(&long);
+        assert!(text.starts_with("(6 bytes left out) xx"), "{}", &text[..40]);
+        assert!(text.ends_with("xxerror\n"));
+    }
 
     #[test]
     fn a_log_has_variables_commands_and_what_they_printed_until_it_is_closed() {
