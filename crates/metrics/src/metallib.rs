@@ -99,7 +99,7 @@ pub enum NeuralAccelerators {
     /// They are used.
     Used,
     /// The GPU has them; the system is older than macOS 26.2. What a library does there that was
-    /// built for a newer one is not known; set-up installs one for macOS 15.
+    /// built for a newer one is not known.
     OldSystem,
     /// The GPU and the system have them; the library has no kernels for them.
     NoKernels,
