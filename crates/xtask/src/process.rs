@@ -9,6 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::setup::log;
+
 /// Lines of a failed command's output that are worth showing.
 const TAIL: usize = 40;
 
@@ -55,6 +57,7 @@ pub(crate) fn command(
 
 /// Does one step of work, named before and timed after.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    log::note(&format!("\n== {name}"));
     print!("  {name} ... ");
     // Shown at once also where standard output is a file or a pipe.
     std::io::stdout().flush()?;
@@ -72,9 +75,9 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
 /// # Errors
 /// It could not be started, or it failed: then with the command and the end of what it printed.
 pub(crate) fn quiet(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", show(command)))?;
+    let ended = command.output();
+    log::ran(command, &ended);
+    let output = ended.with_context(|| format!("cannot start `{}`", show(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
