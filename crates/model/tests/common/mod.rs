@@ -197,8 +197,11 @@ pub(crate) struct Oracle {
     pub(crate) setting: Setting,
 }
 
+/// Cargo says where they are when it runs a test, which may be elsewhere than where it was built.
 pub(crate) fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR");
+    let manifest = manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).join("../../fixtures")
 }
 
 impl Oracle {
