@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use crate::support::Folder;
 
 /// On the CPU, where two processes round alike.
-const EIGHT: &str =
-    "generate --device cpu --json --prompt-ids 1,2,3 --ignore-eos --max-tokens 8";
+const EIGHT: &str = "generate --device cpu --json --prompt-ids 1,2,3 --ignore-eos --max-tokens 8";
 
 fn token_ids(folder: &Folder, arguments: &str) -> Value {
     folder.lfmark(arguments).json()["token_ids"].take()
