@@ -1,9 +1,9 @@
 //! Running commands: one line a step, its seconds, and what it printed when it failed.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -106,6 +106,29 @@ pub(crate) fn loud(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command, shows what it prints on standard output, and hands every line on.
+///
+/// # Errors
+/// It could not be started.
+pub(crate) fn echoed(mut command: Command, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
+    // One pipe for both of its streams keeps their order.
+    let (reader, writer) = std::io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", show(&command)))?;
+    // It holds the pipe's other end, without which reading ends.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        std::io::stdout().write_all(&line)?;
+        each(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    Ok(child.wait()?)
+}
+
 /// The command as one would type it.
 pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
@@ -152,6 +175,16 @@ mod tests {
             message,
             "`sh -c 'echo seen; exit 3'` failed (exit status: 3):\nseen"
         );
+    }
+
+    #[test]
+    fn lines_of_both_streams_are_read_in_their_order() {
+        let script = "echo one; echo two >&2; printf three; exit 3";
+        let mut lines = Vec::new();
+        let read = |line: &str| lines.push(line.to_owned());
+        let ended = echoed(command("sh", ["-c", script]), read).unwrap();
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(ended.code(), Some(3));
     }
 
     #[test]
