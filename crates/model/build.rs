@@ -2,7 +2,7 @@
 //!
 //! Every package that links MLX has this as its build script, or as a part of it.
 
-pub fn main() {
+pub(crate) fn main() {
     println!("cargo::rerun-if-env-changed=LFMARK_RPATH");
     if let Ok(folder) = std::env::var("LFMARK_RPATH") {
         // As `-Wl,-rpath,` it would end at a comma.
