@@ -158,26 +158,7 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
         "`xcode-select --install`, or, where Xcode waits for its licence to be accepted, \
          `sudo xcodebuild -license accept`",
     );
-    let [cc, cxx] = &found.named;
-    let fix = |variable: &str, named: &Option<OsString>| match named {
-        Some(named) => format!(
-            "{variable}={} does not compile it: `unset {variable}`, or {compilers}",
-            named.to_string_lossy()
-        ),
-        None => compilers.clone(),
-    };
-    if found.cc.is_none() {
-        missing.push(format!(
-            "a C compiler (cc, gcc, clang or $CC): {}",
-            fix("CC", cc)
-        ));
-    }
-    if found.cxx.is_none() {
-        missing.push(format!(
-            "a C++20 compiler (c++, g++ 11 or newer, clang++ 14 or newer, or $CXX): {}",
-            fix("CXX", cxx)
-        ));
-    }
+    missing.extend(missing_compilers(found, &compilers));
     let (system, least, fix) = if linux {
         (
             "glibc",
@@ -196,6 +177,32 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
             "{system} {}, found {}: {fix}",
             at_least(least),
             dotted(version)
+        ));
+    }
+    missing
+}
+
+/// The compilers that are missing, where the fix is to install `compilers`.
+fn missing_compilers(found: &Found, compilers: &str) -> Vec<String> {
+    let mut missing = Vec::new();
+    let [cc, cxx] = &found.named;
+    let fix = |variable: &str, named: &Option<OsString>| match named {
+        Some(named) => format!(
+            "{variable}={} does not compile it: `unset {variable}`, or {compilers}",
+            named.to_string_lossy()
+        ),
+        None => compilers.to_owned(),
+    };
+    if found.cc.is_none() {
+        missing.push(format!(
+            "a C compiler (cc, gcc, clang or $CC): {}",
+            fix("CC", cc)
+        ));
+    }
+    if found.cxx.is_none() {
+        missing.push(format!(
+            "a C++20 compiler (c++, g++ 11 or newer, clang++ 14 or newer, or $CXX): {}",
+            fix("CXX", cxx)
         ));
     }
     missing
