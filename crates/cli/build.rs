@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+#[path = "../model/build.rs"]
+mod run_path;
+
 fn main() {
-    println!("cargo::rerun-if-env-changed=LFMARK_RPATH");
-    if let Ok(folder) = std::env::var("LFMARK_RPATH") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
-    }
+    run_path::main();
 
     // Empty outside a checkout. Dirty is about tracked files only, whatever package they are in.
     let commit = git(&["rev-parse", "HEAD"]);

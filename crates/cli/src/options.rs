@@ -340,9 +340,18 @@ impl ModelOptions {
     /// slow on MLX's CPU back end.
     pub(crate) fn dtype(&self, device: DeviceKind) -> DtypeName {
         self.dtype.unwrap_or(match device {
+            DeviceKind::Cpu if self.plays_gpu() => DtypeName::Bf16,
             DeviceKind::Cpu => DtypeName::F32,
             DeviceKind::Gpu => DtypeName::Bf16,
         })
+    }
+
+    /// Whether the default device's type is to be a GPU's, for tests on machines without one. No
+    /// release build has this.
+    fn plays_gpu(&self) -> bool {
+        cfg!(debug_assertions)
+            && self.device.is_none()
+            && std::env::var_os("LFMARK_TEST_DTYPE").is_some_and(|name| name == "bf16")
     }
 }
 

@@ -90,9 +90,12 @@ pub const TARGETS: &[Target] = &[
         Ok(seeds)
     }),
     target("metallib", KIB, metallib, || {
-        Ok(vec![
-            b"MTLB\x01\x00\x02\x00\x00\x00\x00\x81\x1a\x00\x02\x00_nax_".to_vec(),
-        ])
+        let mut library = b"MTLB\x01\x00\x02\x00\x00\x00\x00\x81\x1a\x00\x02\x00".to_vec();
+        library.resize(40, 0);
+        library[24] = 40;
+        library[32] = 5;
+        library.extend(b"_nax_");
+        Ok(vec![library])
     }),
     target("template", 2 * KIB, template, || texts(&[TEMPLATE])),
     target("config", 2 * KIB, config, || {
@@ -297,10 +300,9 @@ fn machine(data: &[u8]) {
     linux::cpu_max(text);
 }
 
-fn metallib(mut data: &[u8]) {
-    let bytes = data.len() as u64;
-    let read = metallib::scan(&mut data).expect("memory can be read");
-    assert_eq!(read.bytes, bytes);
+fn metallib(data: &[u8]) {
+    let read = metallib::scan(&mut io::Cursor::new(data)).expect("memory can be read");
+    assert_eq!(read.bytes, data.len() as u64);
 }
 
 fn template(data: &[u8]) {

@@ -67,7 +67,7 @@ pub fn advise(examined: &Examined) -> Vec<Advice> {
         }
         NeuralAccelerators::OldSystem => add(
             "the GPU has neural accelerators, and MLX uses them from macOS 26.2 on".to_owned(),
-            "update macOS, then run `cargo xtask setup` again",
+            "update macOS to 26.2 or newer, then run `cargo xtask setup` again",
         ),
         _ => {}
     }

@@ -7,7 +7,7 @@
 //! system, it does not ask which one it runs on.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use memchr::memmem;
@@ -22,10 +22,17 @@ pub const FILE_NAME: &str = "mlx.metallib";
 /// What names every kernel for neural accelerators in MLX's library.
 const KERNEL: &[u8] = b"_nax_";
 
+/// What every library begins with.
+const MAGIC: &[u8] = b"MTLB";
+
 /// The oldest macOS on which MLX uses them.
 const OLDEST_SYSTEM: (u32, u32) = (26, 2);
 
-/// Reads a library of kernels. Takes as long as reading the file, which has 140 to 180 MB.
+/// Length of the beginning that is read of a library's header.
+const HEADER: u64 = 40;
+
+/// Reads of a library of kernels its header and the list of its functions, which has all names: 3
+/// of 140 to 180 MB.
 ///
 /// # Errors
 ///
@@ -34,47 +41,39 @@ pub fn read(path: &Path) -> io::Result<Metallib> {
     scan(&mut File::open(path)?)
 }
 
-/// As [`read`], from wherever the bytes come.
+/// As [`read`], from wherever the bytes come. What is no library has no kernels.
 ///
 /// # Errors
 ///
 /// They cannot be read.
-pub fn scan(file: &mut impl Read) -> io::Result<Metallib> {
-    const BLOCK: usize = 1 << 20;
-    // What may be the beginning of a name stays in front of the next block.
-    let keep = KERNEL.len() - 1;
-    let mut buffer = vec![0; keep + BLOCK];
-    let (mut bytes, mut built_for, mut found) = (0_u64, None, false);
-    loop {
-        let read = fill(file, &mut buffer[keep..])?;
-        if read == 0 {
-            break;
-        }
-        let block = &buffer[keep..keep + read];
-        if bytes == 0 {
-            built_for = system(block);
-        }
-        let begin = if bytes == 0 { keep } else { 0 };
-        found = found || memmem::find(&buffer[begin..keep + read], KERNEL).is_some();
-        bytes += read as u64;
-        buffer.copy_within(read..read + keep, 0);
-    }
+pub fn scan(file: &mut (impl Read + Seek)) -> io::Result<Metallib> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let header = part(file, 0, HEADER)?;
+    let functions = match list(&header) {
+        Some((at, size)) => part(file, at, size)?,
+        None => Vec::new(),
+    };
     Ok(Metallib {
         bytes,
-        built_for: built_for.map(|(major, minor)| format!("{major}.{minor}")),
-        neural_accelerators: found,
+        built_for: system(&header).map(|(major, minor)| format!("{major}.{minor}")),
+        neural_accelerators: memmem::find(&functions, KERNEL).is_some(),
     })
 }
 
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
+/// So many bytes from a place on, or as many as there are.
+fn part(file: &mut (impl Read + Seek), at: u64, size: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where the list of functions begins, at byte 24, and its size, at byte 32.
+fn list(header: &[u8]) -> Option<(u64, u64)> {
+    let number = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
+    // What is no library may have any number there, also one that no file can be sought to.
+    let (at, size) = (number(24)?, number(32)?);
+    (header.starts_with(MAGIC) && i64::try_from(at).is_ok()).then_some((at, size))
 }
 
 /// The macOS that a library was built for: after `MTLB`, at byte 11 the system (0x81 is macOS),
@@ -86,7 +85,7 @@ fn system(header: &[u8]) -> Option<(u32, u32)> {
             header.get(at..at + 2)?.try_into().ok()?,
         )))
     };
-    (header.starts_with(b"MTLB") && header.get(11) == Some(&MACOS))
+    (header.starts_with(MAGIC) && header.get(11) == Some(&MACOS))
         .then(|| Some((number(12)?, number(14)?)))
         .flatten()
 }
@@ -163,14 +162,23 @@ mod tests {
     const FOR_14: [u8; 16] = *b"MTLB\x01\x80\x02\x00\x07\x00\x00\x81\x0e\x00\x00\x00";
     const FOR_26: [u8; 16] = *b"MTLB\x01\x80\x02\x00\x09\x00\x00\x81\x1a\x00\x02\x00";
 
-    fn library(header: &[u8], kernels: &[u8]) -> Metallib {
-        scan(&mut [header, kernels].concat().as_slice()).unwrap()
+    /// A library whose list of functions has these bytes, and whose code has others.
+    fn library(header: &[u8], functions: &[u8], code: &[u8]) -> Vec<u8> {
+        let mut bytes = header.to_vec();
+        bytes.resize(88, 0);
+        bytes[24..32].copy_from_slice(&88_u64.to_le_bytes());
+        bytes[32..40].copy_from_slice(&(functions.len() as u64).to_le_bytes());
+        [&bytes, functions, code].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Metallib {
+        scan(&mut io::Cursor::new(bytes)).unwrap()
     }
 
     #[test]
     fn the_header_says_which_system_it_was_built_for() {
         let check = |header: &[u8], expected: Option<&str>| {
-            assert_eq!(library(header, b"").built_for.as_deref(), expected);
+            assert_eq!(read(header).built_for.as_deref(), expected);
         };
         check(&FOR_14, Some("14.0"));
         check(&FOR_26, Some("26.2"));
@@ -182,16 +190,59 @@ mod tests {
     }
 
     #[test]
-    fn kernels_are_found_wherever_a_block_ends() {
-        let name = b"affine_qmm_n_nax_float_gs_128";
-        assert!(library(&FOR_26, name).neural_accelerators);
-        assert!(!library(&FOR_14, b"affine_qmm_n_float_NAX_nax").neural_accelerators);
-        for before in (1 << 20) - 40..(1 << 20) {
-            let kernels = [&vec![0; before][..], name].concat();
-            let read = library(&[], &kernels);
-            assert!(read.neural_accelerators, "{before}");
-            assert_eq!(read.bytes, kernels.len() as u64);
+    fn kernels_are_those_in_the_list_of_functions() {
+        let name = b"\x41\x00affine_qmm_n_nax_float_gs_128\x00TYPE";
+        let other = b"\x41\x00affine_qmm_n_float_NAX_nax\x00TYPE";
+        let check = |functions: &[u8], code: &[u8], expected: bool| {
+            let bytes = library(&FOR_26, functions, code);
+            let found = read(&bytes);
+            assert_eq!(found.neural_accelerators, expected);
+            assert_eq!(found.bytes, bytes.len() as u64);
+        };
+        check(name, b"", true);
+        check(&[other, &name[..]].concat(), other, true);
+        check(other, b"", false);
+        check(other, name, false);
+    }
+
+    #[test]
+    fn no_more_is_read_than_header_and_list() {
+        struct Counted(io::Cursor<Vec<u8>>, usize);
+        impl Read for Counted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let read = self.0.read(buffer)?;
+                self.1 += read;
+                Ok(read)
+            }
         }
+        impl Seek for Counted {
+            fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let bytes = library(&FOR_26, b"gemm_nax_half", &[0; 1 << 16]);
+        let mut file = Counted(io::Cursor::new(bytes), 0);
+        assert!(scan(&mut file).unwrap().neural_accelerators);
+        assert_eq!(file.1, 40 + 13);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_no_library_has_no_kernels() {
+        let whole = library(&FOR_26, b"gemm_nax_half", b"code");
+        for end in 0..96 {
+            let found = read(&whole[..end]);
+            assert_eq!(
+                (found.neural_accelerators, found.bytes),
+                (false, end as u64)
+            );
+        }
+        let mut far = whole.clone();
+        far[24..40].fill(0xff);
+        assert!(!read(&far).neural_accelerators);
+        let mut long = whole;
+        long[32..40].fill(0xff);
+        assert!(read(&long).neural_accelerators);
+        assert!(!read(&library(b"ELF", b"gemm_nax_half", b"")).neural_accelerators);
     }
 
     #[test]
@@ -202,7 +253,7 @@ mod tests {
             start.mlx.backend = "metal".to_owned();
             start.mlx.architecture = Some(architecture.to_owned());
             start.machine.os_version = Some(system.to_owned());
-            start.mlx.metallib = kernels.map(|kernels| library(&FOR_26, kernels));
+            start.mlx.metallib = kernels.map(|kernels| read(&library(&FOR_26, kernels, b"")));
             let found = neural_accelerators(&start.mlx, &start.machine);
             assert_eq!(found, expected, "{architecture} {system}");
         };

@@ -5,13 +5,14 @@ mod common;
 
 use std::{fs, path::Path, rc::Rc};
 
-use common::{Oracle, assert_close, cpu, difference_of, fixtures};
+use common::{ALL, BF16, CPU, F32, Oracle, Setting, cpu, fixtures, for_each_setting};
 use model::{
     Dtype, Result, export,
     generate::{Decoder, Forward, Sampling},
     lfm2::{Lfm2, sequence_logits},
     load::{self, Loaded, Options, Place},
     lora::Adapters,
+    mlx,
     quantization::{BITS, GROUP_SIZES, Packed, Scheme},
     tokenizer::Message,
     train::{self, Optimizer, StepOptions, Trainer},
@@ -21,14 +22,23 @@ use serde_json::{Value, json};
 
 const QUANTIZED: [&str; 3] = ["mlx-4bit", "mlx-8bit", "mlx-mixed"];
 
-const F32: Options = Options {
+const PLAIN: Options = Options {
     dtype: Dtype::Float32,
     seed: 0,
     quantize: None,
 };
 
 fn checkpoint(name: &str) -> Oracle {
-    Oracle::at(fixtures().join("checkpoints").join(name))
+    checkpoint_in(CPU, name)
+}
+
+fn checkpoint_in(setting: Setting, name: &str) -> Oracle {
+    Oracle::at(fixtures().join("checkpoints").join(name), setting)
+}
+
+fn load_in(oracle: &Oracle) -> Loaded {
+    let dtype = oracle.setting.dtype;
+    try_load(&oracle.dir, Options { dtype, ..PLAIN }).unwrap()
 }
 
 fn try_load(dir: &Path, options: Options) -> Result<Loaded> {
@@ -51,18 +61,22 @@ fn greedy(model: &Rc<Lfm2>, oracle: &Oracle) -> Vec<u32> {
 
 #[test]
 fn shards_of_transformers_give_its_prompt_logits_and_tokens() {
-    let _session = cpu();
-    let oracle = checkpoint("transformers");
-    let loaded = try_load(&oracle.dir, F32).unwrap();
-    let chat = [Message::new("user", "What is a shard?")];
-    let prompt = loaded.tokenizer.encode_chat(&chat, None, true).unwrap();
-    assert_eq!(prompt, oracle.ids("prompt"));
-    let logits = sequence_logits(&loaded.model, None, &prompt, None).unwrap();
-    assert_close("logits", &logits, &oracle.golden["logits"], 1e-4);
-    assert_eq!(greedy(&loaded.model, &oracle), oracle.ids("greedy"));
-    assert_eq!(loaded.eos_ids, [4]);
-    assert!(loaded.packed.is_empty());
-    assert_eq!(place(&oracle.dir).stored_dtype().unwrap(), Dtype::Bfloat16);
+    for_each_setting(&ALL, |setting| {
+        let oracle = checkpoint_in(setting, "transformers");
+        let loaded = load_in(&oracle);
+        let chat = [Message::new("user", "What is a shard?")];
+        let prompt = loaded.tokenizer.encode_chat(&chat, None, true).unwrap();
+        assert_eq!(prompt, oracle.ids("prompt"));
+        let logits = sequence_logits(&loaded.model, None, &prompt, None).unwrap();
+        setting.close("logits of shards", &logits, &oracle.golden["logits"], 1e-4);
+        if setting.is_f32() {
+            let tokens = greedy(&loaded.model, &oracle);
+            assert_eq!(tokens, oracle.ids("greedy"), "{setting}");
+        }
+        assert_eq!(loaded.eos_ids, [4]);
+        assert!(loaded.packed.is_empty());
+        assert_eq!(place(&oracle.dir).stored_dtype().unwrap(), Dtype::Bfloat16);
+    });
 }
 
 #[test]
@@ -81,7 +95,7 @@ fn a_shard_that_is_missing_or_named_twice_is_refused() {
         }
     };
     let check = |expected: &str| {
-        let error = try_load(dir.path(), F32).err().unwrap().to_string();
+        let error = try_load(dir.path(), PLAIN).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     };
     copy("model-00002-of-00003.safetensors");
@@ -92,7 +106,7 @@ fn a_shard_that_is_missing_or_named_twice_is_refused() {
     fs::write(&index, text.replace("model-00003", "model-00001")).unwrap();
     check("missing: model.embedding_norm.weight");
     fs::remove_file(&index).unwrap();
-    try_load(dir.path(), F32).unwrap();
+    try_load(dir.path(), PLAIN).unwrap();
     fs::copy(
         dir.path().join("model-00003-of-00003.safetensors"),
         dir.path().join("model-00004.safetensors"),
@@ -101,53 +115,64 @@ fn a_shard_that_is_missing_or_named_twice_is_refused() {
     check("twice: model.embedding_norm.weight");
 }
 
+/// Runs a check in these settings, but on no GPU of CUDA: MLX 0.32.2's kernel for 4 bits and groups
+/// of 64 is wrong there for matrices with 64 inputs, which these small models have.
+fn for_each_packed_setting(settings: &[Setting], check: impl Fn(Setting)) {
+    for_each_setting(settings, |setting| {
+        if mlx::info().unwrap().backend != "cuda" {
+            check(setting);
+        }
+    });
+}
+
+/// Runs a check on every quantized model, in every setting.
+fn for_each_quantized(check: impl Fn(&str, &Oracle)) {
+    for_each_packed_setting(&ALL, |setting| {
+        for name in QUANTIZED {
+            check(name, &checkpoint_in(setting, name));
+        }
+    });
+}
+
 #[test]
 fn quantized_models_compute_what_they_do_in_mlx_lm() {
-    let _session = cpu();
-    for name in QUANTIZED {
-        let oracle = checkpoint(name);
-        let model = try_load(&oracle.dir, F32).unwrap().model;
+    for_each_quantized(|name, oracle| {
+        let model = load_in(oracle).model;
         let adapters = oracle.adapters();
         let prompt = oracle.ids("prompt");
         let check = |what: &str, model: &Lfm2, adapters: Option<&Adapters>| {
             let logits = sequence_logits(model, adapters, &prompt, None).unwrap();
-            let label = format!("{name} {what}");
-            assert_close(&label, &logits, &oracle.golden[what], 1e-4);
+            let expected = &oracle.golden[what];
+            let what = format!("{what} of {name}");
+            oracle.setting.close(&what, &logits, expected, 1e-4);
         };
         check("logits", &model, None);
         check("logits_lora", &model, Some(&adapters));
         check("logits_fused", &model.fuse(&adapters).unwrap(), None);
-        assert_eq!(greedy(&model, &oracle), oracle.ids("greedy"), "{name}");
-    }
+        if oracle.setting.is_f32() {
+            let tokens = greedy(&model, oracle);
+            assert_eq!(tokens, oracle.ids("greedy"), "{}, {name}", oracle.setting);
+        }
+    });
 }
 
 #[test]
 fn adapters_are_trained_over_quantized_weights_as_in_mlx_lm() {
-    let _session = cpu();
-    for name in QUANTIZED {
-        let oracle = checkpoint(name);
-        let model = try_load(&oracle.dir, F32).unwrap().model;
+    for_each_quantized(|name, oracle| {
+        let setting = oracle.setting;
+        let model = load_in(oracle).model;
         let (adapters, batch) = (oracle.adapters(), oracle.batch());
         let loss = train::evaluate(&model, &adapters, &batch).unwrap();
         let expected = oracle.golden["loss"].item_exact::<f32>();
-        assert!(
-            difference_of(&[loss], &[expected]) <= 1e-5,
-            "{name}: {loss}"
-        );
+        setting.close_losses(&format!("loss of {name}"), &[loss], &[expected], 1e-5);
 
         let gradients = train::gradients(&model, &adapters, &batch).unwrap();
-        let names = adapters
-            .specs()
-            .iter()
-            .flat_map(|spec| ["lora_a", "lora_b"].map(|part| format!("grad.{}.{part}", spec.name)));
-        for (tensor, gradient) in names.zip(&gradients) {
-            assert_close(
-                &format!("{name} {tensor}"),
-                gradient,
-                &oracle.golden[&tensor],
-                1e-4,
-            );
-        }
+        let specs = adapters.specs().iter();
+        let names: Vec<String> = specs
+            .flat_map(|spec| ["lora_a", "lora_b"].map(|part| format!("{}.{part}", spec.name)))
+            .collect();
+        let what = format!("gradients of {name}");
+        oracle.close_tensors(&what, "grad.", &names, &gradients);
 
         let before = model.tensors().unwrap();
         let options = StepOptions::default();
@@ -155,12 +180,10 @@ fn adapters_are_trained_over_quantized_weights_as_in_mlx_lm() {
         let mut trainer = Trainer::new(model.clone(), adapters, adam, 0, options).unwrap();
         let losses: Vec<f32> = (0..10).map(|_| trainer.step(&batch).unwrap()).collect();
         let expected = oracle.golden["adam_losses"].to_vec_cast::<f32>().unwrap();
-        assert!(
-            difference_of(&losses, &expected) <= 1e-4,
-            "{name}: {losses:?} against {expected:?}"
-        );
+        let what = format!("losses of ten steps of {name}");
+        setting.close_losses(&what, &losses, &expected, 1e-4);
         assert_same(&before, &model.tensors().unwrap());
-    }
+    });
 }
 
 /// The same names, types and bits.
@@ -179,7 +202,7 @@ fn quantizing_while_loading_gives_the_bits_of_mlx_lms_converter() {
     let options = |bits, group_size| Options {
         dtype: Dtype::Bfloat16,
         quantize: Some(Scheme { bits, group_size }),
-        ..F32
+        ..PLAIN
     };
     let here = try_load(&checkpoint("transformers").dir, options(4, 64)).unwrap();
     let converted = try_load(
@@ -213,7 +236,7 @@ fn quantizing_while_loading_gives_the_bits_of_mlx_lms_converter() {
 fn what_is_packed_is_counted_by_scheme() {
     let _session = cpu();
     let check = |name: &str, expected: &[(i32, i32, u32, u64)]| {
-        let packed = try_load(&checkpoint(name).dir, F32).unwrap().packed;
+        let packed = try_load(&checkpoint(name).dir, PLAIN).unwrap().packed;
         let expected = expected
             .iter()
             .map(|&(bits, group_size, matrices, parameters)| Packed {
@@ -239,46 +262,45 @@ fn what_is_packed_is_counted_by_scheme() {
 
 #[test]
 fn every_width_and_group_size_computes_with_what_it_unpacks_to() {
-    let _session = cpu();
-    let dir = checkpoint("transformers").dir;
-    let ids = [5, 6, 7, 8];
-    for bits in BITS {
-        for group_size in GROUP_SIZES {
-            let scheme = Scheme { bits, group_size };
-            let options = Options {
-                quantize: Some(scheme),
-                ..F32
-            };
-            let packed = try_load(&dir, options).unwrap();
-            assert!(packed.packed.iter().all(|it| it.scheme == scheme));
-            let out = tempfile::tempdir().unwrap();
-            export::write_model(&place(&dir), options, out.path()).unwrap();
-            let stored = try_load(out.path(), F32).unwrap();
-            let logits = |model: &Lfm2| sequence_logits(model, None, &ids, None).unwrap();
-            let expected = logits(&packed.model);
-            let label = format!("{bits} bits, groups of {group_size}");
-            assert_close(
-                &format!("{label}, stored"),
-                &logits(&stored.model),
-                &expected,
-                0.0,
-            );
-            let dense = out.path().join("dense");
-            unpacked(out.path(), &dense);
-            let dense = try_load(&dense, F32).unwrap();
-            assert!(dense.packed.is_empty(), "{label}");
-            assert_close(&label, &logits(&dense.model), &expected, 1e-5);
+    for_each_packed_setting(&F32, |setting| {
+        for bits in BITS {
+            for group_size in GROUP_SIZES {
+                computes_with_what_it_unpacks_to(setting, Scheme { bits, group_size });
+            }
         }
-    }
+    });
+}
+
+fn computes_with_what_it_unpacks_to(setting: Setting, scheme: Scheme) {
+    let dir = checkpoint("transformers").dir;
+    let options = Options {
+        quantize: Some(scheme),
+        ..PLAIN
+    };
+    let packed = try_load(&dir, options).unwrap();
+    assert!(packed.packed.iter().all(|it| it.scheme == scheme));
+    let out = tempfile::tempdir().unwrap();
+    export::write_model(&place(&dir), options, out.path()).unwrap();
+    let stored = try_load(out.path(), PLAIN).unwrap();
+    let logits = |model: &Lfm2| sequence_logits(model, None, &[5, 6, 7, 8], None).unwrap();
+    let expected = logits(&packed.model);
+    let label = format!("{} bits, groups of {}", scheme.bits, scheme.group_size);
+    let what = format!("{label}, stored");
+    setting.close(&what, &logits(&stored.model), &expected, 0.0);
+    let dense = out.path().join("dense");
+    unpacked(out.path(), &dense);
+    let dense = try_load(&dense, PLAIN).unwrap();
+    assert!(dense.packed.is_empty(), "{label}");
+    setting.close(&label, &logits(&dense.model), &expected, 1e-5);
 }
 
 /// Writes the model of a folder without packing, by way of adapters that change nothing.
 fn unpacked(from: &Path, to: &Path) {
-    let shape = try_load(from, F32).unwrap().model.shape().clone();
+    let shape = try_load(from, PLAIN).unwrap().model.shape().clone();
     let adapters = checkpoint("mlx-4bit").adapters();
     let fresh = Adapters::new(&shape, adapters.config().clone(), 0).unwrap();
     fresh.save(&to.join("adapters")).unwrap();
-    export::write_fused(&place(from), F32, &to.join("adapters"), true, to).unwrap();
+    export::write_fused(&place(from), PLAIN, &to.join("adapters"), true, to).unwrap();
 }
 
 #[test]
@@ -289,17 +311,19 @@ fn a_fused_model_is_stored_as_it_was_packed_or_without_packing() {
         let check = |dequantize: bool, golden: &str| {
             let out = tempfile::tempdir().unwrap();
             let adapters = oracle.dir.join("adapters");
-            export::write_fused(&place(&oracle.dir), F32, &adapters, dequantize, out.path())
-                .unwrap();
-            let fused = try_load(out.path(), F32).unwrap();
+            export::write_fused(
+                &place(&oracle.dir),
+                PLAIN,
+                &adapters,
+                dequantize,
+                out.path(),
+            )
+            .unwrap();
+            let fused = try_load(out.path(), PLAIN).unwrap();
             assert_eq!(fused.packed.is_empty(), dequantize, "{name}");
             let logits = sequence_logits(&fused.model, None, &oracle.ids("prompt"), None).unwrap();
-            assert_close(
-                &format!("{name} {golden}"),
-                &logits,
-                &oracle.golden[golden],
-                1e-4,
-            );
+            let what = format!("{golden} of {name}, stored");
+            CPU.close(&what, &logits, &oracle.golden[golden], 1e-4);
         };
         check(false, "logits_fused");
         check(true, "logits_dequantized");
@@ -323,7 +347,7 @@ fn a_packed_checkpoint_that_is_not_as_its_config_says_is_refused_with_a_list() {
         let mut config = config.clone();
         change(&mut config);
         fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-        let error = try_load(dir.path(), F32).err().unwrap().to_string();
+        let error = try_load(dir.path(), PLAIN).err().unwrap().to_string();
         for part in expected {
             assert!(error.contains(part), "no `{part}` in {error}");
         }
@@ -374,16 +398,13 @@ fn a_packed_checkpoint_that_is_not_as_its_config_says_is_refused_with_a_list() {
 
 #[test]
 fn sixteen_bit_activations_stay_so_over_packed_weights() {
-    let _session = cpu();
-    let oracle = checkpoint("mlx-mixed");
-    let options = Options {
-        dtype: Dtype::Bfloat16,
-        ..F32
-    };
-    let model = try_load(&oracle.dir, options).unwrap().model;
-    let logits = sequence_logits(&model, None, &oracle.ids("prompt"), None).unwrap();
-    assert_eq!(
-        (model.dtype(), logits.dtype()),
-        (Dtype::Bfloat16, Dtype::Bfloat16)
-    );
+    for_each_setting(&BF16, |setting| {
+        let oracle = checkpoint_in(setting, "mlx-mixed");
+        let model = load_in(&oracle).model;
+        let logits = sequence_logits(&model, None, &oracle.ids("prompt"), None).unwrap();
+        assert_eq!(
+            (model.dtype(), logits.dtype()),
+            (Dtype::Bfloat16, Dtype::Bfloat16)
+        );
+    });
 }

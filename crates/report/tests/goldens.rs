@@ -306,7 +306,8 @@ fn across(reports: &Reports) -> Values {
 
 /// Records altered in what a machine does between runs, and in their commits.
 fn changed(name: &str, runs: &Named) -> Values {
-    let alterations: [(&str, fn(&mut Record)); 4] = [
+    type Alter = fn(&mut Record);
+    let alterations: [(&str, Alter); 4] = [
         ("hot", |record| {
             let later = number(record) > 2;
             for state in &mut record.states {

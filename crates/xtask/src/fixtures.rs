@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::prerequisites;
 use crate::process::{command, loud, quiet, root, step};
+use crate::setup::host;
 
 /// Creates the Python environment, then runs the scripts of `fixtures/`.
 ///
@@ -15,6 +17,7 @@ pub(crate) fn fixtures() -> Result<()> {
     let python = root.join(".venv/bin/python");
     println!("fixtures");
     if !python.is_file() {
+        prerequisites::pinned_python("cargo xtask fixtures", host()?.linux)?;
         step("create .venv", || {
             quiet(command("python3", ["-m", "venv", ".venv"]).current_dir(&root))
         })?;

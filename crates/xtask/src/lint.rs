@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::process::{command, loud, root, step, target_folder};
-use crate::setup::{pip_install, remove};
+use crate::setup::remove;
+use crate::setup::wheels::pip_install;
 
 /// The linters with their hashes, as pip reads them.
 const LINTERS: &str = ".github/linters.txt";
@@ -77,7 +78,11 @@ pub(crate) fn install(list: &str, folder: &Path) -> Result<()> {
         let partial = folder.with_extension("partial");
         remove(&partial)?;
         let path = path.display().to_string();
-        pip_install(&partial, &["--require-hashes".into(), "-r".into(), path])?;
+        pip_install(
+            &partial,
+            &["--require-hashes".into(), "-r".into(), path],
+            None,
+        )?;
         fs::write(partial.join(installed), &wanted)?;
         remove(folder)?;
         Ok(fs::rename(&partial, folder)?)

@@ -14,7 +14,8 @@ use object::{Object, ObjectSymbol};
 use crate::check_mac::folder;
 use crate::mac_link::{functions, zig};
 use crate::process::{command, quiet, root, step};
-use crate::setup::{self, MLX, locked_version, mlx_sys_folder, pip_install, remove};
+use crate::setup::wheels::{MLX, pip_install};
+use crate::setup::{self, locked_version, mlx_sys_folder, remove};
 
 /// What was found; committed.
 const RESULT: &str = "crates/xtask/native/mac-wheels.txt";
@@ -47,7 +48,7 @@ pub(crate) fn check() -> Result<()> {
         let platform = format!("macosx_{system}_0_arm64");
         step(&format!("install MLX {MLX} for macOS {system}"), || {
             let package = format!("mlx-metal=={MLX}");
-            pip_install(&wheel, &["--platform".into(), platform, package])
+            pip_install(&wheel, &[package], Some(&platform))
         })?;
         let object = wheel.join("mlxc.o");
         step("compile mlx-c", || {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use crate::platform::Platform;
+use crate::platform::{MACOS_TARGET, Platform};
 
 /// Text of `.cargo/mlx.toml` for native MLX installed in `native`.
 ///
 /// The links override (`[target.<triple>.mlx]`) takes the place of mlx-sys's build script.
 /// The run path travels in the environment to the build scripts of the packages that
-/// link MLX: as `rustflags` it would rebuild everything else, too.
+/// link MLX: as `rustflags` it would rebuild everything else, too. A Mac's oldest system is set
+/// against a variable of conda's, for which the libraries would be too new.
 pub(crate) fn text(platform: &Platform, native: &Path) -> String {
     let lib = native.join("lib");
     let libraries: Vec<String> = platform
@@ -16,6 +17,12 @@ pub(crate) fn text(platform: &Platform, native: &Path) -> String {
         .iter()
         .map(|library| format!("\"dylib={library}\""))
         .collect();
+    let target = match platform.linux {
+        true => String::new(),
+        false => {
+            format!("MACOSX_DEPLOYMENT_TARGET = {{ value = \"{MACOS_TARGET}\", force = true }}\n")
+        }
+    };
     format!(
         "# Written by `cargo xtask setup`; run it again rather than edit this.\n\
          [target.{triple}.mlx]\n\
@@ -25,7 +32,8 @@ pub(crate) fn text(platform: &Platform, native: &Path) -> String {
          \n\
          [env]\n\
          LFMARK_NATIVE_DIR = {{ value = {native}, force = true }}\n\
-         LFMARK_RPATH = {{ value = {lib}, force = true }}\n",
+         LFMARK_RPATH = {{ value = {lib}, force = true }}\n\
+         {target}",
         triple = platform.triple,
         libraries = libraries.join(", "),
         search = quote(&format!("native={}", lib.display())),
@@ -81,6 +89,7 @@ rustc-env = { OUT_DIR = "/Users/a \"b\"/native/metal/bindings" }
 [env]
 LFMARK_NATIVE_DIR = { value = "/Users/a \"b\"/native/metal", force = true }
 LFMARK_RPATH = { value = "/Users/a \"b\"/native/metal/lib", force = true }
+MACOSX_DEPLOYMENT_TARGET = { value = "14.0", force = true }
 "#,
         );
     }

@@ -10,13 +10,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::prerequisites;
 use crate::process::{command, quiet, root, step};
-use crate::setup::setup;
+use crate::setup::wheels::{self, MLX};
+use crate::setup::{host, remove, setup};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -34,6 +36,14 @@ impl Peer {
         }
     }
 
+    fn folder(self) -> PathBuf {
+        root().join("native/peers").join(self.name())
+    }
+
+    fn python(self) -> PathBuf {
+        self.folder().join("bin/python")
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::MlxLm => "mlx_lm_peer.py",
@@ -47,27 +57,27 @@ impl Peer {
 /// # Errors
 /// Python, set-up or an install failed.
 pub(crate) fn peers(peer: Option<Peer>) -> Result<()> {
-    let native = setup(None, None)?;
-    let native = native.as_deref();
-    match peer {
-        Some(peer) => install(peer, native),
-        None => [Peer::MlxLm, Peer::Torch]
-            .into_iter()
-            .try_for_each(|peer| install(peer, native)),
+    let wanted = peer.map_or(vec![Peer::MlxLm, Peer::Torch], |peer| vec![peer]);
+    if wanted.iter().any(|peer| !peer.python().is_file()) {
+        prerequisites::pinned_python("cargo xtask peers", host()?.linux)?;
     }
+    let native = setup(None, None)?;
+    wanted
+        .into_iter()
+        .try_for_each(|peer| install(peer, native.as_deref()))
 }
 
 fn install(peer: Peer, native: Option<&Path>) -> Result<()> {
     let root = root();
     let name = peer.name();
-    let folder = root.join("native/peers").join(name);
+    let folder = peer.folder();
     println!("peer {name} in native/peers/{name}");
     let starter = folder.join("peer");
     if starter.exists() {
         fs::remove_file(&starter)
             .with_context(|| format!("cannot remove {}", starter.display()))?;
     }
-    let python = folder.join("bin/python");
+    let python = peer.python();
     if !python.is_file() {
         step("create the environment", || {
             quiet(command("python3", ["-m", "venv"]).arg(&folder))
@@ -75,13 +85,15 @@ fn install(peer: Peer, native: Option<&Path>) -> Result<()> {
     }
     let requirements = format!("peers/requirements-{name}.txt");
     let wheels = match (peer, native) {
+        (Peer::MlxLm, _) if !host()?.linux => mac_wheels(&python, &folder)?,
         (Peer::MlxLm, Some(native)) => mlx_wheels(&file_names(&native.join("python"))?),
         _ => Vec::new(),
     };
     step(&format!("install {requirements}"), || {
         let mut pip = command(&python, ["-m", "pip", "install", "--quiet", "-r"]);
         pip.arg(root.join(&requirements)).args(wheels);
-        // As in the set-up, for the same wheel of MLX: else a Mac may get the one for macOS 15.
+        // macOS tells a Python that was built for an older one that it is 16, and pip then refuses
+        // the wheels for 26.
         pip.env("SYSTEM_VERSION_COMPAT", "0");
         quiet(pip.args(["--disable-pip-version-check", "--no-input"]))
     })?;
@@ -95,6 +107,23 @@ fn install(peer: Peer, native: Option<&Path>) -> Result<()> {
         write_starter(&folder.join("peer-as-installed"), &start(None))?;
     }
     write_starter(&starter, &start(blas.as_deref()))
+}
+
+/// MLX's wheels for this Mac, the same that set-up chooses, as files.
+fn mac_wheels(python: &Path, folder: &Path) -> Result<Vec<String>> {
+    let platform = wheels::for_this_mac()?;
+    let folder = folder.join("wheels");
+    remove(&folder)?;
+    step(&format!("download MLX's wheels ({platform})"), || {
+        let mut pip = wheels::pip(python, "download", Some(platform));
+        pip.arg("--dest").arg(&folder);
+        quiet(pip.args(["mlx", "mlx-metal"].map(|package| format!("{package}=={MLX}"))))
+    })?;
+    let files = file_names(&folder)?;
+    Ok(files
+        .iter()
+        .map(|file| folder.join(file).to_string_lossy().into_owned())
+        .collect())
 }
 
 /// The wheels of MLX and what it depends on among those that set-up has unpacked, as pip asks for

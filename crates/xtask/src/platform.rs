@@ -1,6 +1,12 @@
 //! Everything that differs between the systems native MLX is set up on, in one table.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use anyhow::{Result, bail};
+
+/// The oldest macOS that is built for: MLX's wheels are for no older one.
+pub(crate) const MACOS_TARGET: &str = "14.0";
 
 /// What set-up must know of a system.
 #[derive(Debug, PartialEq)]
@@ -49,6 +55,13 @@ impl Platform {
             &["mlxc"]
         }
     }
+}
+
+/// What a compiler is told for a program to look for libraries in a folder. As `-Wl,-rpath,` it
+/// would end at a comma.
+pub(crate) fn rpath(folder: &Path) -> [&OsStr; 4] {
+    let linker = OsStr::new("-Xlinker");
+    [linker, OsStr::new("-rpath"), linker, folder.as_os_str()]
 }
 
 #[cfg(test)]

@@ -7,9 +7,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 use crate::process::{command, quiet};
+use crate::setup::log;
 
 /// The oldest Python that MLX's wheels accept.
 const PYTHON: (u32, u32) = (3, 8);
+/// The Pythons that all packages have wheels for which the peers and the fixtures pin.
+const PINNED: [(u32, u32); 2] = [(3, 11), (3, 14)];
 /// The oldest pip that knows the wheels' platform tag (`manylinux_2_35`).
 const PIP: (u32, u32) = (20, 3);
 /// The oldest pip that takes the build tools' wheels, for both kinds of Mac from macOS 10.9 on, on
@@ -31,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) cc: Option<OsString>,
     /// A C++ compiler that accepts C++20.
     pub(crate) cxx: Option<OsString>,
+    /// What the variables `CC` and `CXX` name, which is taken or nothing is.
+    pub(crate) named: [Option<OsString>; 2],
     /// glibc on Linux, macOS itself there.
     pub(crate) system: Option<(u32, u32)>,
     /// The Command Line Tools (macOS only).
@@ -59,6 +64,41 @@ pub(crate) fn check(linux: bool) -> Result<Compilers> {
     }
 }
 
+/// Whether python3 is one that what needs pinned packages can be installed with.
+///
+/// # Errors
+/// It is another, or there is none: with the way to one.
+pub(crate) fn pinned_python(verb: &str, linux: bool) -> Result<()> {
+    let printed = quiet(&mut command("python3", ["--version"])).unwrap_or_default();
+    match wrong_python(first_version(&printed), verb, linux) {
+        Some(message) => bail!(message),
+        None => Ok(()),
+    }
+}
+
+fn wrong_python(found: Option<(u32, u32)>, verb: &str, linux: bool) -> Option<String> {
+    let [oldest, newest] = PINNED;
+    if found.is_some_and(|found| (oldest..=newest).contains(&found)) {
+        return None;
+    }
+    let fix = match linux {
+        true => format!(
+            "put one first on PATH (Debian 12 and Ubuntu 24.04 have one: `apt-get install python3 \
+             python3-venv`), then `{verb}` again"
+        ),
+        false => format!(
+            "`brew install python@3.13`, then `PATH=\"$(brew --prefix python@3.13)/libexec/bin:$PATH\" \
+             {verb}`; without Homebrew, one from https://www.python.org/downloads/macos/"
+        ),
+    };
+    Some(format!(
+        "`{verb}` needs python3 from {} to {}, found {}: {fix}",
+        dotted(oldest),
+        dotted(newest),
+        found.map_or("none".to_owned(), dotted)
+    ))
+}
+
 /// One message for each thing missing: what, and the fix.
 fn missing(found: &Found, linux: bool) -> Vec<String> {
     let mut missing = Vec::new();
@@ -78,12 +118,12 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
     let python = install(
         "python3 python3-pip",
         "python3 python3-pip",
-        "`brew install python`",
+        "Apple's own is /usr/bin/python3: `PATH=\"/usr/bin:$PATH\" cargo xtask setup`",
     );
     match found.python {
         None => missing.push(format!("python3 {}: {python}", at_least(PYTHON))),
         Some(version) if version < PYTHON => missing.push(format!(
-            "python3 {}, found {}: install a newer one and put it first on PATH: {python}",
+            "python3 {} first on PATH, found {}: {python}",
             at_least(PYTHON),
             dotted(version)
         )),
@@ -104,7 +144,8 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
         let native = install(
             "python3 python3-pip",
             "python3 python3-pip",
-            "Apple's own in /usr/bin, or that of a Homebrew in /opt/homebrew",
+            "Apple's own is in /usr/bin (`PATH=\"/usr/bin:$PATH\" cargo xtask setup`), or that of a \
+             Homebrew in /opt/homebrew/bin",
         );
         missing.push(format!(
             "a python3 for this machine, found one for {foreign}: put a native one first on PATH: \
@@ -117,14 +158,7 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
         "`xcode-select --install`, or, where Xcode waits for its licence to be accepted, \
          `sudo xcodebuild -license accept`",
     );
-    if found.cc.is_none() {
-        missing.push(format!("a C compiler (cc, gcc, clang or $CC): {compilers}"));
-    }
-    if found.cxx.is_none() {
-        missing.push(format!(
-            "a C++20 compiler (c++, g++ 11 or newer, clang++ 14 or newer, or $CXX): {compilers}"
-        ));
-    }
+    missing.extend(missing_compilers(found, &compilers));
     let (system, least, fix) = if linux {
         (
             "glibc",
@@ -148,6 +182,32 @@ fn missing(found: &Found, linux: bool) -> Vec<String> {
     missing
 }
 
+/// The compilers that are missing, where the fix is to install `compilers`.
+fn missing_compilers(found: &Found, compilers: &str) -> Vec<String> {
+    let mut missing = Vec::new();
+    let [cc, cxx] = &found.named;
+    let fix = |variable: &str, named: &Option<OsString>| match named {
+        Some(named) => format!(
+            "{variable}={} does not compile it: `unset {variable}`, or {compilers}",
+            named.to_string_lossy()
+        ),
+        None => compilers.to_owned(),
+    };
+    if found.cc.is_none() {
+        missing.push(format!(
+            "a C compiler (cc, gcc, clang or $CC): {}",
+            fix("CC", cc)
+        ));
+    }
+    if found.cxx.is_none() {
+        missing.push(format!(
+            "a C++20 compiler (c++, g++ 11 or newer, clang++ 14 or newer, or $CXX): {}",
+            fix("CXX", cxx)
+        ));
+    }
+    missing
+}
+
 fn probe(linux: bool) -> Found {
     let version = |program: &str, args: &[&str]| {
         quiet(&mut command(program, args))
@@ -160,6 +220,7 @@ fn probe(linux: bool) -> Found {
         python: version("python3", &["--version"]),
         pip: version("python3", &["-m", "pip", "--version"]),
         foreign_python: machine.and_then(|machine| foreign(&machine, std::env::consts::ARCH)),
+        named: [named("CC"), named("CXX")],
         cc: compiler(
             "CC",
             &["cc", "gcc", "clang"],
@@ -195,10 +256,14 @@ fn foreign(machine: &str, arch: &str) -> Option<String> {
     (name != arch && !machine.is_empty()).then(|| machine.to_owned())
 }
 
+/// What a variable names.
+fn named(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
 /// The first compiler, the user's choice before the usual names, that compiles `source`.
 fn compiler(variable: &str, names: &[&str], standard: &str, source: &str) -> Option<OsString> {
-    let chosen = std::env::var_os(variable).filter(|value| !value.is_empty());
-    let candidates = match chosen {
+    let candidates = match named(variable) {
         Some(chosen) => vec![chosen],
         None => names.iter().map(OsString::from).collect(),
     };
@@ -215,15 +280,19 @@ fn compiler(variable: &str, names: &[&str], standard: &str, source: &str) -> Opt
 }
 
 fn compiles(mut check: Command, source: &str) -> std::io::Result<bool> {
-    let mut child = check
+    let ended = check
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(source.as_bytes())?;
-    }
-    Ok(child.wait()?.success())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(|mut child| {
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(source.as_bytes())?;
+            }
+            child.wait_with_output()
+        });
+    log::ran(&check, &ended);
+    Ok(ended?.status.success())
 }
 
 /// The first `major.minor` in a line such as `pip 23.2.1 from ...`.
@@ -254,6 +323,7 @@ mod tests {
             foreign_python: None,
             cc: Some("cc".into()),
             cxx: Some("c++".into()),
+            named: [None, None],
             system: Some((14, 5)),
             developer_tools: true,
         }
@@ -297,7 +367,7 @@ mod tests {
             false,
             &[
                 "xcode-select --install",
-                "brew install python",
+                "/usr/bin/python3",
                 "a C compiler",
                 "C++20",
             ],
@@ -315,7 +385,7 @@ mod tests {
             &old,
             true,
             &[
-                "python3 3.8 or newer, found 3.7",
+                "python3 3.8 or newer first on PATH, found 3.7",
                 "glibc 2.35 or newer, found 2.31",
             ],
         );
@@ -350,6 +420,36 @@ mod tests {
         assert!(missing[0].contains("found one for x86_64"), "{missing:?}");
         assert!(missing[0].contains("/usr/bin"), "{missing:?}");
         assert_eq!(missing.len(), 1);
+    }
+
+    #[test]
+    fn a_compiler_that_a_variable_names_is_named() {
+        let found = Found {
+            cxx: None,
+            named: [None, Some("conda-c++".into())],
+            ..complete()
+        };
+        check(
+            &found,
+            false,
+            &["CXX=conda-c++ does not compile it: `unset CXX`"],
+        );
+    }
+
+    #[test]
+    fn pinned_packages_need_a_python_that_they_have_wheels_for() {
+        let wrong = |found, linux| wrong_python(found, "cargo xtask peers", linux);
+        for right in [(3, 11), (3, 14)] {
+            assert_eq!(wrong(Some(right), false), None);
+        }
+        for (found, linux, expected) in [
+            (Some((3, 9)), false, "found 3.9: `brew install python@3.13`"),
+            (Some((3, 15)), false, "from 3.11 to 3.14, found 3.15"),
+            (None, true, "found none: put one first on PATH"),
+        ] {
+            let message = wrong(found, linux).unwrap();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

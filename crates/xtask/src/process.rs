@@ -1,13 +1,15 @@
 //! Running commands: one line a step, its seconds, and what it printed when it failed.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use crate::setup::log;
 
 /// Lines of a failed command's output that are worth showing.
 const TAIL: usize = 40;
@@ -55,6 +57,7 @@ pub(crate) fn command(
 
 /// Does one step of work, named before and timed after.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    log::note(&format!("\n== {name}"));
     print!("  {name} ... ");
     // Shown at once also where standard output is a file or a pipe.
     std::io::stdout().flush()?;
@@ -72,9 +75,9 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
 /// # Errors
 /// It could not be started, or it failed: then with the command and the end of what it printed.
 pub(crate) fn quiet(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", show(command)))?;
+    let ended = command.output();
+    log::ran(command, &ended);
+    let output = ended.with_context(|| format!("cannot start `{}`", show(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
@@ -101,6 +104,29 @@ pub(crate) fn loud(command: &mut Command) -> Result<()> {
         bail!("failed ({status}); to run it again: {}", show(command));
     }
     Ok(())
+}
+
+/// Runs a command, shows what it prints on standard output, and hands every line on.
+///
+/// # Errors
+/// It could not be started.
+pub(crate) fn echoed(mut command: Command, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
+    // One pipe for both of its streams keeps their order.
+    let (reader, writer) = std::io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", show(&command)))?;
+    // It holds the pipe's other end, without which reading ends.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        std::io::stdout().write_all(&line)?;
+        each(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    Ok(child.wait()?)
 }
 
 /// The command as one would type it.
@@ -149,6 +175,16 @@ mod tests {
             message,
             "`sh -c 'echo seen; exit 3'` failed (exit status: 3):\nseen"
         );
+    }
+
+    #[test]
+    fn lines_of_both_streams_are_read_in_their_order() {
+        let script = "echo one; echo two >&2; printf three; exit 3";
+        let mut lines = Vec::new();
+        let read = |line: &str| lines.push(line.to_owned());
+        let ended = echoed(command("sh", ["-c", script]), read).unwrap();
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(ended.code(), Some(3));
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn doctor_examines_the_machine_in_text_and_in_json() {
 #[test]
 fn doctor_estimates_by_a_run_of_this_machine() {
     let folder = Folder::new();
-    folder.ok("run -o out --iterations 3 --max-tokens 1 --no-generation");
+    folder.ok("run -o out --device cpu --iterations 3 --max-tokens 1 --no-generation");
     let by_run = folder.ok("doctor --device cpu --run out").stdout;
     assert!(by_run.contains("the memory of the given run"), "{by_run}");
     let missing = folder.lfmark("doctor --run nothing");

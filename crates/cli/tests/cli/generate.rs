@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::Folder;
 
-const EIGHT: &str = "generate --json --prompt-ids 1,2,3 --ignore-eos --max-tokens 8";
+/// On the CPU, where two processes round alike.
+const EIGHT: &str = "generate --device cpu --json --prompt-ids 1,2,3 --ignore-eos --max-tokens 8";
 
 fn token_ids(folder: &Folder, arguments: &str) -> Value {
     folder.lfmark(arguments).json()["token_ids"].take()
@@ -39,7 +40,8 @@ fn the_same_command_gives_the_same_tokens() {
 #[test]
 fn a_prompt_ends_at_its_stop_token_with_the_text_alone_on_stdout() {
     let folder = Folder::new();
-    let hello = "generate --prompt Hello --temperature 0.8 --top-p 0.95 --seed 1 --max-tokens 1000";
+    let hello = "generate --device cpu --prompt Hello --temperature 0.8 --top-p 0.95 --seed 1 \
+                 --max-tokens 1000";
     let finished = folder.ok(hello);
     assert!(!finished.stdout.trim().is_empty(), "{finished:?}");
     assert!(finished.stderr.contains("tokens/s"), "{finished:?}");
@@ -58,7 +60,8 @@ fn adapters_of_a_run_change_the_tokens_only_where_they_learnt() {
     for (learning_rate, changes) in [("0", false), ("0.1", true)] {
         let folder = Folder::new();
         folder.ok(&format!(
-            "run -o out --iterations 3 --no-generation --learning-rate {learning_rate}"
+            "run -o out --device cpu --iterations 3 --no-generation \
+             --learning-rate {learning_rate}"
         ));
         // The run folder, and the folder of the adapters themselves.
         for adapters in ["out", "out/adapters"] {

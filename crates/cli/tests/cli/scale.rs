@@ -58,13 +58,14 @@ fn records(dir: &Path, numbers: Range<u64>, iterations: u32) {
 
 #[test]
 fn memory_does_not_grow_with_the_samples_of_many_records() {
-    let [few, many] = [2, 20].map(|count| {
+    // Enough of the few that what an allocator keeps for reuse, as macOS's does, is there already.
+    let [few, many] = [8, 40].map(|count| {
         let folder = Folder::new();
         records(&folder.path("runs"), 0..count, 5_000);
         peak_mib(&folder, "history runs -o history")
     });
-    // The samples of the others would take 11 MiB, and their lines 30.
-    assert!(many <= few + 7, "{few} and {many} MiB");
+    // The samples of the others would take 20 MiB, and their lines 53.
+    assert!(many <= few + 14, "{few} and {many} MiB");
 }
 
 /// Takes minutes: `cargo test --release -p lfmark --test cli -- --ignored --nocapture ten_thousand`.
