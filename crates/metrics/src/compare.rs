@@ -469,9 +469,23 @@ pub fn compare(runs: &Runs, allow: &[String], rules: &Rules) -> Result<Summary, 
         }));
     }
     let sorted = Sorted::new(runs);
-    let (allowed, refused): (Vec<_>, Vec<_>) = work_differences(&sorted.ranked())
-        .into_iter()
-        .partition(|it| allow.iter().any(|allowed| stands_for(allowed, &it.field)));
+    // The arms of a set are there to differ in the way they work.
+    let arms_of_a_set = study::of_one_set(&sorted.ranked());
+    let may_differ = |it: &Difference, how: bool| {
+        how && arms_of_a_set || allow.iter().any(|allowed| stands_for(allowed, &it.field))
+    };
+    let (mut allowed, mut refused) = (Vec::new(), Vec::new());
+    for (part, how) in [
+        (differences(&sorted.ranked(), |key| &key.work), false),
+        (differences(&sorted.ranked(), |key| &key.how), true),
+    ] {
+        for difference in part {
+            match may_differ(&difference, how) {
+                true => allowed.push(difference),
+                false => refused.push(difference),
+            }
+        }
+    }
     if !refused.is_empty() {
         return Err(CompareError::Mismatch { fields: refused });
     }

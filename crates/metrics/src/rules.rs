@@ -293,8 +293,8 @@ pub const WORDS: [Word; 21] = {
             Validity,
             "shared hardware",
             "no such change, and in a virtual machine, or with more than `steal-share` of the CPU \
-             time gone to other guests; such a run is compared with those of its set, judged by \
-             the gate with those of an equal machine and a warning, and ranked with no other",
+             time gone to other guests; such runs are compared with each other, with a warning, and \
+             never ranked beside hardware",
         ),
         word(
             Validity,

@@ -77,29 +77,33 @@ fn repeat(run: &Run) -> Option<u32> {
     run.member.as_ref().map(|member| member.repeat)
 }
 
-/// Whether the arms are two of one set, whose runs were started in turn: one name of the set, one
-/// name of each arm, and start times in the order of the runs' numbers. Two sets of the same name,
-/// one after another, number their runs alike.
+/// Whether the arms are two of one set.
 fn started_together(arms: &[Vec<&Run>; 2]) -> bool {
-    let all: Option<Vec<_>> = arms
-        .iter()
-        .flatten()
-        .map(|run| Some((run.member.as_ref()?, run.started_unix_ms)))
-        .collect();
-    let Some(mut all) = all else {
-        return false;
-    };
-    all.sort_by_key(|(member, _)| member.number);
-    let in_turn = all.windows(2).all(|pair| {
-        let ((first, before), (second, after)) = (pair[0], pair[1]);
-        first.set == second.set && first.number < second.number && before <= after
-    });
     let names = |arm: &Vec<&Run>| -> BTreeSet<String> {
         let members = arm.iter().filter_map(|run| run.member.as_ref());
         members.map(|member| member.arm.clone()).collect()
     };
     let [baseline, candidate] = [names(&arms[0]), names(&arms[1])];
-    in_turn && baseline.len() == 1 && candidate.len() == 1 && baseline != candidate
+    let two_arms = baseline.len() == 1 && candidate.len() == 1 && baseline != candidate;
+    two_arms && of_one_set(&arms.concat())
+}
+
+/// Whether these runs were started in turn, as one set: one name of it, and start times in the
+/// order of the runs' numbers. Two sets of the same name, one after another, number their runs
+/// alike.
+pub(crate) fn of_one_set(runs: &[&Run]) -> bool {
+    let members: Option<Vec<_>> = runs
+        .iter()
+        .map(|run| Some((run.member.as_ref()?, run.started_unix_ms)))
+        .collect();
+    let Some(mut members) = members else {
+        return false;
+    };
+    members.sort_by_key(|(member, _)| member.number);
+    members.windows(2).all(|pair| {
+        let ((first, before), (second, after)) = (pair[0], pair[1]);
+        first.set == second.set && first.number < second.number && before <= after
+    })
 }
 
 /// Repeats in which other guests of the hardware had more than this share of the CPU time while a
@@ -443,8 +447,25 @@ mod tests {
     #[test]
     fn a_set_columns_and_the_gate_give_one_answer() {
         type Alter = fn(u32, &mut Record);
-        let cases: [(&str, Alter, &str); 12] = [
+        let cases: [(&str, Alter, &str); 14] = [
             ("nothing", |_, _| {}, "equivalent"),
+            (
+                "arms that work in different ways",
+                |_, record| {
+                    let b = record.start.member.as_ref().unwrap().arm == "b";
+                    record.start.config.compile = !b;
+                },
+                "equivalent",
+            ),
+            (
+                "another build in one run of an arm",
+                |number, record| {
+                    if number == 5 {
+                        record.start.lfmark.commit = Some("abc".to_owned());
+                    }
+                },
+                "not comparable",
+            ),
             (
                 "hotter from the second run on",
                 |number, record| {

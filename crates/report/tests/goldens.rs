@@ -24,6 +24,7 @@ use metrics::gate::{self, Limits};
 use metrics::headroom::Headroom;
 use metrics::noise::Noise;
 use metrics::rules::{ComparisonRules, Rules};
+use metrics::run::Run;
 use metrics::sets::{self, Process, Set};
 use metrics::store::{self, Record};
 use metrics::summary::summarize;
@@ -183,7 +184,7 @@ fn of_run(record: &Record) -> Value {
 fn exported(runs: &Named) -> Value {
     let all: Vec<_> = runs
         .iter()
-        .map(|(name, record)| export::Run::of(name, record))
+        .map(|(name, record)| Run::of(name, record))
         .collect();
     json!({
         "bmf": outcome(export::bmf(&all, false)),
@@ -404,7 +405,7 @@ fn compared(arguments: &[(&str, &Named)], allow: &[String]) -> Value {
             all.add(argument, name, record);
         }
     }
-    match compare::compare(&all, allow, &ComparisonRules::default()) {
+    match compare::compare(&all, allow, &Rules::default()) {
         Err(CompareError::Mismatch { fields }) => json!({ "mismatch": value(&fields) }),
         other => outcome(other),
     }
@@ -412,7 +413,7 @@ fn compared(arguments: &[(&str, &Named)], allow: &[String]) -> Value {
 
 fn gated(before: &Named, after: &Named, limits: &Limits, floor: Option<&NoiseFloor>) -> Value {
     let [before, after] = [before, after].map(|runs| gathered("", runs));
-    let rules = ComparisonRules::default();
+    let rules = Rules::default();
     value(&gate::judge(&before, &after, limits, floor, &rules))
 }
 

@@ -711,13 +711,37 @@ fn a_floor_of_another_machine_or_other_work_is_refused() {
 #[test]
 fn a_floor_from_before_wiring_was_a_choice_is_one_of_what_was_wired_then() {
     let mut noise = Noise::of(&one_arm(3)).unwrap();
-    assert_eq!(noise.key.wired.as_deref(), Some("off"));
+    assert_eq!(noise.key.how["wired"], "off");
     for (backend, wired) in [("metal", "recommended"), ("cpu", "off"), ("cuda", "off")] {
-        noise.key.backend = backend.to_owned();
-        noise.key.wired = None;
+        let machine = &mut noise.key.machine;
+        machine.insert("backend".to_owned(), backend.to_owned());
+        noise.key.how.remove("wired");
         let read = Noise::parse(&noise.text()).unwrap();
-        assert_eq!(read.key.wired.as_deref(), Some(wired), "{backend}");
+        assert_eq!(read.key.how["wired"], wired, "{backend}");
     }
+}
+
+#[test]
+fn a_floor_of_the_first_schema_is_read_and_belongs_to_the_same_runs() {
+    let noise = Noise::of(&one_arm(3)).unwrap();
+    let mut old = serde_json::to_value(&noise).unwrap();
+    let key = old["key"].take();
+    let mut flat = serde_json::Map::new();
+    for (name, value) in key["how"].as_object().unwrap() {
+        flat.insert(name.clone(), value.clone());
+    }
+    let mut machine = key["machine"].as_object().unwrap().clone();
+    for name in ["device", "backend"] {
+        flat.insert(name.to_owned(), machine.remove(name).unwrap());
+    }
+    machine.insert("os_version".to_owned(), serde_json::Value::Null);
+    flat.insert("machine".to_owned(), machine.into());
+    flat.insert("work".to_owned(), key["work"].clone());
+    old["key"] = flat.into();
+    old["schema"] = serde_json::json!({ "major": 1, "minor": 0 });
+    let read = Noise::parse(&old.to_string()).unwrap();
+    let same = Run::of("run", &record("run", 1, 1, 1_000_000)).key;
+    assert_eq!(read.check(&same), Ok(()));
 }
 
 #[test]
