@@ -12,6 +12,7 @@
 pub mod export;
 pub mod import;
 pub mod share;
+mod telling;
 
 use metrics::record::Start;
 

@@ -15,15 +15,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::device;
+pub use crate::telling::is_telling;
 
 /// In the place of what was removed.
 pub const REMOVED: &str = "removed";
 
 /// Publishers of models on the hub whose ids tell nothing of the user.
 const PUBLISHERS: [&str; 2] = ["LiquidAI/", "mlx-community/"];
-
-/// User and host names that tell nothing.
-const COMMON: [&str; 4] = ["root", "user", "localhost", "runner"];
 
 /// Characters of the hash in a name.
 const HASH: usize = 12;
@@ -54,12 +52,6 @@ impl Privacy<'_> {
     fn hides(&self, text: &str) -> bool {
         is_path(text) || self.names.iter().any(|name| holds(text, name))
     }
-}
-
-/// Whether a name that was found on a machine tells anything of its owner. What is short or usual
-/// would be found in texts that mean something else.
-pub fn is_telling(name: &str) -> bool {
-    name.chars().count() >= 3 && !COMMON.contains(&name)
 }
 
 /// Takes out of the text of a record what is its owner's alone.

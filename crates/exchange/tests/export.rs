@@ -378,6 +378,8 @@ fn a_removed_name_is_in_no_name_either() {
     let between = shared_without(&["h200-lfm2"]);
     assert!(between.name.starts_with("removed-"), "{}", between.name);
     assert!(is_telling("acme") && !is_telling("al") && !is_telling("root"));
+    // A new Mac has such a name, and a chip is no secret.
+    assert!(!is_telling("MacBook Pro") && is_telling("Anna's MacBook Pro"));
 }
 
 proptest! {

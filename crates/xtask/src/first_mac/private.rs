@@ -4,16 +4,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use self::telling::is_telling;
 use crate::process::{command, quiet};
 
-const REMOVED: &str = "removed";
+#[path = "../../../exchange/src/telling.rs"]
+#[expect(unreachable_pub, reason = "a crate that others use has this file too")]
+mod telling;
 
-/// Words of user and host names that tell nothing: a new Mac is called `Mac` or `MacBook Pro`.
-#[rustfmt::skip]
-const COMMON: [&str; 15] = [
-    "root", "user", "admin", "localhost", "local", "lan", "runner", "mac", "macbook", "imac", "pro",
-    "air", "mini", "studio", "apple",
-];
+const REMOVED: &str = "removed";
 
 /// What is looked for and what takes its place, the longest first.
 pub(super) struct Private(Vec<(String, String)>);
@@ -85,13 +83,6 @@ impl Private {
         }
         text
     }
-}
-
-/// Whether a name is of one owner, and long enough not to be found in other words.
-fn is_telling(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let mut words = name.split(|c: char| !c.is_alphanumeric());
-    name.chars().count() >= 3 && words.any(|word| !word.is_empty() && !COMMON.contains(&word))
 }
 
 /// A line without the serial number that it has.
