@@ -503,8 +503,8 @@ fn a_floor_of_another_machine_or_other_work_ends_the_set_at_once() {
         &started,
     );
     check(
-        "\"iterations\": 3",
-        "\"iterations\": 4",
+        "\"iterations\": \"3\"",
+        "\"iterations\": \"4\"",
         2,
         &["work.iterations"],
         &started,
@@ -513,7 +513,7 @@ fn a_floor_of_another_machine_or_other_work_ends_the_set_at_once() {
         "\"minor\": 0",
         "\"minor\": 7",
         1,
-        &["noise.json", "schema 1.7"],
+        &["noise.json", "schema 2.7"],
         &[],
     );
     check(
