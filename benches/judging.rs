@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use benches::{record, start};
 use criterion::{Criterion, criterion_group, criterion_main};
+use metrics::clock::{Clock, SystemClock};
 use metrics::footprint::FootprintReader;
-use metrics::measure::{self, Clock, Memory, Plan, Stages, StepOutput, SystemClock, Workload};
+use metrics::measure::{self, Memory, Plan, Stages, StepOutput, Workload};
 use metrics::record::Event;
 use metrics::store::{StoreError, Writer};
 use metrics::window;

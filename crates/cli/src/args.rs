@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use metrics::{
-    gate::REGRESS_PAIRS, measure::SystemClock, record::Member, sets::Versus, sweep::CONTEXT_ROUNDS,
+    clock::SystemClock, gate::REGRESS_PAIRS, record::Member, sets::Versus, sweep::CONTEXT_ROUNDS,
 };
 use model::mlx::DeviceKind;
 use report::Template;

@@ -1,8 +1,8 @@
 //! One prompt, generated for and measured.
 
 use metrics::{
+    clock::{Clock, SystemClock},
     footprint::FootprintReader,
-    measure::{Clock, SystemClock},
     record::{Finish, Generation, GenerationConfig},
 };
 use model::{

@@ -21,7 +21,7 @@ mod workload;
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use metrics::measure::SystemClock;
+use metrics::clock::SystemClock;
 
 fn main() -> ExitCode {
     let clock = SystemClock::new(Instant::now());

@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::bail;
 use metrics::{
+    clock::SystemClock,
     doctor,
     footprint::FootprintReader,
     machine,
-    measure::SystemClock,
     readiness::{self, ReadinessRules, Sensors},
     record::{MachineState, Settled},
 };

@@ -3,10 +3,10 @@
 use std::{thread, time::Duration};
 
 use metrics::{
+    clock::{Clock, SystemClock},
     energy::FEWEST_SAMPLES,
     footprint::FootprintReader,
     machine,
-    measure::{Clock, SystemClock},
     record::{Copies, Event, MachineState, Mlx, Phase, PhaseKind, Sampling, WindowSpec},
     sampler::Sampler,
     store::{StoreError, Writer},

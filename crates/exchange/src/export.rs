@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use metrics::comparison::{Spread, spread};
 use metrics::fields::{self, Difference, Fields};
+use metrics::figures::MetricKind;
 use metrics::key::Key;
 use metrics::record::{Iteration, Start};
 use metrics::rules::ComparisonRules;
 use metrics::run::Run;
-use metrics::sets::MetricKind;
 use metrics::store::Record;
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use exchange::export;
 use exchange::share::{Privacy, REMOVED, is_telling, share};
+use metrics::figures::MetricKind;
 use metrics::record::{Event, Member, Start};
 use metrics::run::Run;
-use metrics::sets::MetricKind;
 use metrics::store::{self, Record};
 use metrics::summary::RunStatus;
 use proptest::prelude::*;

@@ -8,7 +8,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use crate::measure::Clock;
+use crate::clock::Clock;
 use crate::record::Copies;
 
 /// Bytes that are copied in a pass, all threads together: more than the caches of most processors.

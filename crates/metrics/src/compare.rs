@@ -13,12 +13,12 @@ use thiserror::Error;
 
 use crate::comparison::{self, Better, Circumstances, Comparison, Design, Metric, spread};
 use crate::fields::{self, Difference, Fields, value_of};
+use crate::figures::Figure;
+use crate::figures::MetricKind;
 use crate::key::Key;
-use crate::performance::Figure;
 use crate::record::Start;
 use crate::rules::{ComparisonRules, Rules};
 use crate::run::{Count, Run};
-use crate::sets::MetricKind;
 use crate::store::Record;
 use crate::study::{
     self, Held, Pairing, TEXTS_DIFFER, alike_texts, differences, held, not_ranked, said, values,

@@ -254,6 +254,21 @@ pub enum Verdict {
     NotComparable { why: String },
 }
 
+impl Verdict {
+    /// As [`crate::rules::WORDS`] has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Regressed => "regressed",
+            Self::Improved => "improved",
+            Self::Equivalent => "equivalent",
+            Self::ChangedButSmall => "changed but small",
+            Self::Inconclusive { .. } => "inconclusive",
+            Self::Void { .. } => "void",
+            Self::NotComparable { .. } => "not comparable",
+        }
+    }
+}
+
 /// How far a machine's identical runs lie apart, by metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NoiseFloor {

@@ -4,7 +4,7 @@
 //! macOS counts for every process; Linux where there is a PMU and the kernel lets it be read, in
 //! user space alone. Virtual machines often have none, and then there is nothing.
 
-use crate::measure::Clock;
+use crate::clock::Clock;
 use crate::record::Counters;
 use crate::window;
 
@@ -128,7 +128,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::measure::{Plan, SystemClock};
+    use crate::clock::SystemClock;
+    use crate::measure::Plan;
 
     #[test]
     fn a_count_of_0_is_none_and_nothing_counted_is_no_reading() {

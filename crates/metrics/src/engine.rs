@@ -12,8 +12,9 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
+use crate::clock::Clock;
 use crate::footprint::FootprintReader;
-use crate::measure::{self, Clock, Memory, Plan, Stages, StepOutput, Workload};
+use crate::measure::{self, Memory, Plan, Stages, StepOutput, Workload};
 use crate::random::Generator;
 use crate::record::{
     Build, Config, Data, End, Event, GenerationConfig, Lora, Machine, MachineState, Mlx, Model,

@@ -4,7 +4,7 @@
 //! allocated; on Linux it is the resident set size (RSS). Reading costs microseconds, which a
 //! fast step would feel: readings are rationed to a share of the time that has passed.
 
-use crate::measure::Clock;
+use crate::clock::Clock;
 
 /// Readings may take one part in this many of the time since process start, each kind for
 /// itself: 0.1 %.

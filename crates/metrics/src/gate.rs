@@ -13,11 +13,11 @@ use crate::compare::Runs;
 use crate::comparison::{
     self, Better, Circumstances, Design, Metric, MetricComparison, MetricNoise, NoiseFloor, Verdict,
 };
+use crate::figures::MetricKind;
 use crate::leak;
 use crate::noise::LARGEST_SD;
 use crate::rules::{ComparisonRules, Rules};
 use crate::run::Run;
-use crate::sets::MetricKind;
 use crate::study::{self, Pairing};
 
 /// What is judged, and how strictly, by the metrics' names. Without any, every metric is judged by

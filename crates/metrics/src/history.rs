@@ -15,12 +15,12 @@ use crate::compare::{
 };
 use crate::comparison::{self, Better, Circumstances, Design, Interval, Metric};
 use crate::fields::{Difference, Fields, differing, listed, value_of};
+use crate::figures::MetricKind;
 use crate::key::VARIABLES;
 use crate::random::Generator;
 use crate::record::Start;
 use crate::rules::ComparisonRules;
 use crate::run::Run;
-use crate::sets::MetricKind;
 use crate::stats::level::{level_shift, level_shift_p, without_strays};
 use crate::study::{self, values};
 use crate::{stats, steadiness};

@@ -30,6 +30,19 @@ pub enum Verdict {
     CannotTell,
 }
 
+impl Verdict {
+    /// As [`crate::rules::WORDS`] has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leak => "leak",
+            Self::CacheGrowth => "cache growth",
+            Self::Staircase => "staircase",
+            Self::Flat => "flat",
+            Self::CannotTell => "cannot tell",
+        }
+    }
+}
+
 /// How one series of readings grew, after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Growth {

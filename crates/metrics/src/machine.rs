@@ -5,8 +5,8 @@
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use crate::clock::SystemClock;
 use crate::footprint::FootprintReader;
-use crate::measure::SystemClock;
 use crate::record::{Machine, MachineState};
 use crate::sampler::Sampler;
 

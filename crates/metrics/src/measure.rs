@@ -5,10 +5,9 @@
 //! iteration to its batch, and the step, from the call until the device has finished. Counters,
 //! process memory and the record are read and written between iterations.
 
-use std::time::Instant;
-
 use thiserror::Error;
 
+use crate::clock::Clock;
 use crate::footprint::FootprintReader;
 use crate::record::{Iteration, WindowSpec};
 use crate::window;
@@ -58,12 +57,6 @@ pub struct Memory {
     pub peak_bytes: u64,
 }
 
-/// A monotonic clock.
-pub trait Clock {
-    /// Nanoseconds since process start.
-    fn now_ns(&mut self) -> u64;
-}
-
 /// The moments within a step at which one stage of it ends and the next begins.
 pub struct Stages<'a> {
     clock: &'a mut dyn Clock,
@@ -88,26 +81,6 @@ impl<'a> Stages<'a> {
     /// All of the step has been handed to the device.
     pub fn dispatched(&mut self) {
         self.dispatched_ns = Some(self.clock.now_ns());
-    }
-}
-
-/// The system's monotonic clock.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemClock {
-    process_start: Instant,
-}
-
-impl SystemClock {
-    /// A clock that counts from `process_start`, which should be taken first thing in `main`.
-    pub fn new(process_start: Instant) -> Self {
-        Self { process_start }
-    }
-}
-
-impl Clock for SystemClock {
-    fn now_ns(&mut self) -> u64 {
-        // 2^64 ns are 584 years.
-        u64::try_from(self.process_start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -220,7 +193,10 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
+    use std::time::Instant;
+
     use super::*;
+    use crate::clock::SystemClock;
 
     /// Time that passes only when the mock says so; shared by the clock, the work and the
     /// reader of process memory.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use sysinfo::{Components, System};
 
+use crate::clock::Clock;
 use crate::footprint::FootprintReader;
 use crate::machine::Reader;
-use crate::measure::Clock;
 
 /// When the machine is ready.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,8 +8,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{comparison, leak, steadiness, validity};
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
@@ -336,59 +334,6 @@ pub const TERMS: [(&str, &str); 5] = [
          leave at most `leak.staircase-rest` of the deviations from a line",
     ),
 ];
-
-impl steadiness::Verdict {
-    /// As [`WORDS`] has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::WarmingUp => "warming up",
-            Self::SlowingDown => "slowing down",
-            Self::Shifted => "shifted",
-            Self::NoSteadyState => "no steady state",
-            Self::TooShort => "too short to tell",
-        }
-    }
-}
-
-impl leak::Verdict {
-    /// As [`WORDS`] has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Leak => "leak",
-            Self::CacheGrowth => "cache growth",
-            Self::Staircase => "staircase",
-            Self::Flat => "flat",
-            Self::CannotTell => "cannot tell",
-        }
-    }
-}
-
-impl comparison::Verdict {
-    /// As [`WORDS`] has it.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Regressed => "regressed",
-            Self::Improved => "improved",
-            Self::Equivalent => "equivalent",
-            Self::ChangedButSmall => "changed but small",
-            Self::Inconclusive { .. } => "inconclusive",
-            Self::Void { .. } => "void",
-            Self::NotComparable { .. } => "not comparable",
-        }
-    }
-}
-
-impl validity::Verdict {
-    /// As [`WORDS`] has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Disturbed => "disturbed",
-            Self::SharedHardware => "shared hardware",
-            Self::Unmarked => "unmarked",
-        }
-    }
-}
 
 /// One threshold of a [`Rules`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -827,7 +772,7 @@ mod tests {
 
     #[test]
     fn every_verdict_has_a_rule() {
-        use steadiness::Verdict as Consistency;
+        use crate::steadiness::Verdict as Consistency;
         for verdict in [
             Consistency::Steady,
             Consistency::WarmingUp,
@@ -838,7 +783,7 @@ mod tests {
         ] {
             assert!(rule_of(Group::Steadiness, verdict.word()).is_some());
         }
-        use leak::Verdict as Memory;
+        use crate::leak::Verdict as Memory;
         for verdict in [
             Memory::Leak,
             Memory::CacheGrowth,
@@ -848,7 +793,7 @@ mod tests {
         ] {
             assert!(rule_of(Group::Leak, verdict.word()).is_some());
         }
-        use comparison::Verdict as Change;
+        use crate::comparison::Verdict as Change;
         let why = String::new();
         for verdict in [
             Change::Regressed,
@@ -861,7 +806,7 @@ mod tests {
         ] {
             assert!(rule_of(Group::Comparison, verdict.word()).is_some());
         }
-        use validity::Verdict as Validity;
+        use crate::validity::Verdict as Validity;
         for verdict in [
             Validity::Disturbed,
             Validity::SharedHardware,

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use crate::comparison;
 use crate::energy::Slice;
+use crate::figures::MetricKind;
+use crate::figures::{self, Figure};
 use crate::key::Key;
 use crate::leak;
-use crate::performance::{self, Figure};
 use crate::record::{Iteration, Member, Start};
-use crate::sets::MetricKind;
 use crate::stats;
 use crate::store::Record;
 use crate::summary::{self, PerIteration, RunStatus, Summary};
@@ -107,7 +107,7 @@ impl Run {
             conditions: Conditions::of(record),
             marks: summary.marks.clone(),
             metrics: metrics(record, warm_up),
-            figures: performance::figures(record, warm_up),
+            figures: figures::figures(record, warm_up),
             watts: watts(summary),
             counts: counts(summary),
             growth: summary.memory.growth.map(|growth| growth.verdict),
@@ -198,8 +198,7 @@ fn metrics(record: &Record, warm_up: usize) -> BTreeMap<MetricKind, comparison::
         (MetricKind::TokenTime, Some(alone(mean(&tokens)))),
         (
             MetricKind::PeakMemory,
-            performance::peak_bytes(&record.iterations, generations)
-                .map(|bytes| alone(bytes as f64)),
+            figures::peak_bytes(&record.iterations, generations).map(|bytes| alone(bytes as f64)),
         ),
         (
             MetricKind::Footprint,

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::measure::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::record::{Sampling, Sensors};
 
 /// Between two samples, where they are cheap enough.

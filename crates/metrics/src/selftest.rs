@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::compare::Runs;
 use crate::comparison::{MetricComparison, Verdict};
 use crate::engine::{self, EngineError, Truth};
+use crate::figures::MetricKind;
 use crate::gate::{self, Judgement, Limits};
 use crate::leak::{self, Growth};
 use crate::parallel;
@@ -279,7 +280,7 @@ impl GatePlant {
                 let like = judge(&baseline, &arm("like", &self.baseline)?);
                 without = Some(like.verdict.word());
                 let mut metrics = like.metrics.iter();
-                let step = metrics.find(|it| it.name == sets::MetricKind::StepTime.name());
+                let step = metrics.find(|it| it.name == MetricKind::StepTime.name());
                 let detectable = step.and_then(|step| step.minimum_detectable).unwrap_or(0.0);
                 let mut slower = self.baseline;
                 slower.step.level *= 1.0 + times * detectable;

@@ -16,76 +16,14 @@ use crate::comparison::{
     self, Comparison, Design, MetricComparison, MetricNoise, NoiseFloor, Spread, Verdict,
 };
 use crate::fields::{Fields, flat};
+use crate::figures::{self, ArmFigure, Figure, MetricKind, Ratio};
 use crate::noise::Noise;
-use crate::performance::{self, ArmFigure, Figure, Ratio};
 use crate::record::{Member, Schema, Start};
 use crate::rules::Rules;
 use crate::run::Run;
 use crate::store::{self, ReadError, Record};
 use crate::study::{self, Pairing};
 use crate::summary::RunStatus;
-
-/// What is compared between processes: one value of each a process, and less of it is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricKind {
-    /// Mean step after the warm-up, in nanoseconds.
-    StepTime,
-    /// 95th percentile of the steps after the warm-up, in nanoseconds.
-    StepP95,
-    /// Wall time from the first step after the warm-up to the last one's end, over their number,
-    /// in nanoseconds.
-    IterationWall,
-    /// Mean over the prompts, in nanoseconds.
-    FirstToken,
-    /// Total time between tokens over their number, all prompts together, in nanoseconds.
-    TokenTime,
-    /// Highest MLX memory of training and generation, in bytes.
-    PeakMemory,
-    /// Largest process footprint that was read, in bytes, but for what the probe of the memory's
-    /// bandwidth leaves.
-    Footprint,
-    /// From just before the process was started to the end of its tenth step, in nanoseconds.
-    #[serde(rename = "time_to_step_10")]
-    TimeToStep10,
-}
-
-impl MetricKind {
-    pub const ALL: [Self; 8] = [
-        Self::StepTime,
-        Self::StepP95,
-        Self::IterationWall,
-        Self::FirstToken,
-        Self::TokenTime,
-        Self::PeakMemory,
-        Self::Footprint,
-        Self::TimeToStep10,
-    ];
-
-    /// As it stands in JSON and in a noise floor.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::StepTime => "step_time",
-            Self::StepP95 => "step_p95",
-            Self::IterationWall => "iteration_wall",
-            Self::FirstToken => "first_token",
-            Self::TokenTime => "token_time",
-            Self::PeakMemory => "peak_memory",
-            Self::Footprint => "footprint",
-            Self::TimeToStep10 => "time_to_step_10",
-        }
-    }
-
-    /// Whether it counts bytes; the others are times.
-    pub fn is_memory(self) -> bool {
-        matches!(self, Self::PeakMemory | Self::Footprint)
-    }
-
-    /// The metric of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|metric| metric.name() == name)
-    }
-}
 
 /// The runs of a set, in the order of time.
 #[derive(Clone, Debug, PartialEq)]
@@ -421,7 +359,7 @@ impl Set {
                 (Some(first), Some(second)) => first != second,
                 _ => false,
             },
-            ratios: performance::ratios(
+            ratios: figures::ratios(
                 &figures(first),
                 &figures(second),
                 pairing.design,
@@ -667,7 +605,7 @@ pub fn summarize(set: &Set, noise: Option<&Noise>) -> Summary {
             }),
             runs: runs.len(),
             metrics: metrics.collect(),
-            figures: performance::of_arm(&figures(&runs), &rules),
+            figures: figures::of_arm(&figures(&runs), &rules),
             left_out,
         }
     });

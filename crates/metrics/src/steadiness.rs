@@ -36,6 +36,20 @@ pub enum Verdict {
     TooShort,
 }
 
+impl Verdict {
+    /// As [`crate::rules::WORDS`] has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::WarmingUp => "warming up",
+            Self::SlowingDown => "slowing down",
+            Self::Shifted => "shifted",
+            Self::NoSteadyState => "no steady state",
+            Self::TooShort => "too short to tell",
+        }
+    }
+}
+
 /// A number and the interval that holds it with the confidence of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Estimate {

@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use crate::comparison::{self, Better, Circumstances, Design, Metric};
 use crate::fields::{self, Difference, Fields, differing, listed, value_of};
+use crate::figures::MetricKind;
 use crate::key::{self, Key, VARIABLES};
 use crate::rules::Rules;
 use crate::run::Run;
-use crate::sets::MetricKind;
 use crate::validity;
 
 /// Two arms of runs, ready to be compared.

@@ -14,13 +14,14 @@ use thiserror::Error;
 
 use crate::comparison::{self, Spread};
 use crate::fields;
+use crate::figures::MetricKind;
 use crate::leak;
 use crate::random::Generator;
 use crate::record::Generation;
 use crate::roofline::{self, Roofline, Share, Work};
 use crate::rules::Rules;
 use crate::scaling::{self, Constancy, GrowthComparison, Scaling};
-use crate::sets::{self, MetricKind, Process, ProcessSummary};
+use crate::sets::{self, Process, ProcessSummary};
 use crate::stats;
 use crate::store::{self, ReadError, Record};
 use crate::study;

@@ -51,6 +51,17 @@ pub enum Verdict {
     Disturbed,
 }
 
+impl Verdict {
+    /// As [`crate::rules::WORDS`] has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disturbed => "disturbed",
+            Self::SharedHardware => "shared hardware",
+            Self::Unmarked => "unmarked",
+        }
+    }
+}
+
 impl Mark {
     /// What a run with this mark is.
     pub fn verdict(&self) -> Verdict {

@@ -5,10 +5,10 @@ use std::iter;
 use metrics::compare::{Allowed, Apart, Column, Estimate, Normalised, Per, Rate, Row, Summary};
 use metrics::comparison::{MetricComparison, Verdict};
 use metrics::fields::Difference;
+use metrics::figures::MetricKind;
 use metrics::record::Schema;
 use metrics::rules::{Group, Rules};
 use metrics::run::Count;
-use metrics::sets::MetricKind;
 use serde::Serialize;
 
 use crate::charts::{self, Bar, BarGroup, ChartError, Curve, MOST_COLUMNS};

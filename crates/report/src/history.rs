@@ -1,8 +1,8 @@
 //! The page of a history: machines' values from commit to commit, and where their level changed.
 
+use metrics::figures::MetricKind;
 use metrics::history::{Change, FEWEST_COMMITS, Meanwhile, Series, Summary, Trend};
 use metrics::record::Schema;
-use metrics::sets::MetricKind;
 use serde::Serialize;
 
 use crate::charts;

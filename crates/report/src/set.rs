@@ -5,11 +5,12 @@ mod performance;
 use std::iter;
 
 use metrics::comparison::{Design, Interval, Method, MetricComparison, Verdict};
+use metrics::figures::MetricKind;
 use metrics::noise::{ARM_SIZES, Noise};
 use metrics::record::Start;
 use metrics::rules::{ComparisonRules, Group};
 use metrics::sets::{
-    self, Arm, ArmComparison, LeftOut, MetricKind, Process, ProcessSummary, SameWork, Set, Summary,
+    self, Arm, ArmComparison, LeftOut, Process, ProcessSummary, SameWork, Set, Summary,
 };
 use metrics::summary::RunStatus;
 use serde::Serialize;

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     compare::Runs,
-    measure::SystemClock,
     record::{Schema, Status},
     store,
 };

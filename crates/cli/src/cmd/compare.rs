@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     compare::{self, CompareError, Summary},
-    measure::SystemClock,
 };
 use report::{compare as words, set, units};
 use serde_json::json;

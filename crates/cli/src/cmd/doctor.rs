@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::{
+    clock::{Clock, SystemClock},
     doctor::{self, Advice, Candidate, Examined, Fits, REFERENCE, TOKENS_OF_LARGEST},
     footprint::FootprintReader,
     headroom::{Capacity, Headroom},
     machine::{self, Reader},
-    measure::{Clock, SystemClock},
     metallib::{NeuralAccelerators, neural_accelerators},
     readiness::Sensors,
     sampler::Sampler,

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     compare::Runs,
     comparison::{Design, MetricComparison, Verdict},
     gate::{self, Again, Benchmark, Judgement, Limits, NoiseSource, Reason},
-    measure::SystemClock,
     noise::Noise,
     record::Build,
     rules::Rules,

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     footprint::FootprintReader,
-    measure::SystemClock,
     record::{Finish, Generation, GenerationConfig},
     summary::GenerationSummary,
 };

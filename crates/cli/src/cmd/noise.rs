@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     key::Key,
-    measure::SystemClock,
     noise::{FILE_NAME, Noise, Owner},
 };
 use model::{load::EMBEDDED, weights::sha256_hex};

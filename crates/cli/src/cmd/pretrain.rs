@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use metrics::{
+    clock::SystemClock,
     copying::longest_shared_run,
     footprint::FootprintReader,
-    measure::SystemClock,
     record::{Build, GenerationConfig},
     trigram::Trigram,
 };

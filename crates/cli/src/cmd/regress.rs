@@ -6,9 +6,9 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     comparison::{Comparison, Verdict},
     gate as judge,
-    measure::SystemClock,
     sets::Summary,
 };
 use model::load::EMBEDDED;

@@ -17,8 +17,8 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
+    clock::SystemClock,
     comparison::{MetricComparison, Verdict},
-    measure::SystemClock,
     noise::{FILE_NAME, Noise},
     readiness::{self, ReadinessRules, Sensors},
     record::Member,

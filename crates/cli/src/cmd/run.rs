@@ -13,9 +13,10 @@ use std::{
 use anyhow::Context;
 use metrics::{
     bandwidth,
+    clock::{Clock, SystemClock},
     counters::{self, CounterReader},
     footprint::FootprintReader,
-    measure::{self, Clock, Outcome, SystemClock},
+    measure::{self, Outcome},
     record::{
         self, Copies, Effect, End, Event, Finish, Member, Phase, PhaseKind, SampleLoss, Settled,
         Start, Status, TextBefore,

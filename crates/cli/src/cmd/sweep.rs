@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 use metrics::{
-    measure::SystemClock,
+    clock::SystemClock,
     random::Generator,
     scaling::{FEWEST_COMPARED, FEWEST_POINTS},
     store,

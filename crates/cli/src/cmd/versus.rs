@@ -14,8 +14,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use metrics::{
+    clock::SystemClock,
     comparison::Verdict,
-    measure::SystemClock,
     sets::{self, Agreement, SameWork, Unmeasured, Versus},
     store::{self, Record},
 };

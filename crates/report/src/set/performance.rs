@@ -2,9 +2,9 @@
 
 use std::iter;
 
-use metrics::performance::{Figure, Ratio};
+use metrics::figures::{Figure, MetricKind, Ratio};
 use metrics::record::Start;
-use metrics::sets::{Arm, ArmComparison, MetricKind, Process, Set, Summary};
+use metrics::sets::{Arm, ArmComparison, Process, Set, Summary};
 
 use super::{NONE, or_none, percent};
 use crate::markdown::{Align, escape, table};
