@@ -35,10 +35,11 @@ use metrics::{
 };
 use model::{
     Dtype,
-    config::{Shape, TensorSpec},
+    config::Shape,
     data::Dataset,
     hub, load,
     lora::{self, LoraConfig},
+    tensors::TensorSpec,
     tokenizer::{Message, Tokenizer},
     weights::{self, Request},
 };

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::mac;
 use crate::record::{PhaseKind, Sensors};
 use crate::store::Record;
-use crate::summary::{Training, Window};
+use crate::training::{Training, Window};
 
 /// Samples further apart than this many intervals have a gap between them.
 pub const GAP: u64 = 3;

@@ -47,6 +47,7 @@
 
 pub mod audit;
 pub mod bandwidth;
+pub mod checks;
 pub mod chips;
 pub mod claims;
 pub mod clock;
@@ -101,6 +102,7 @@ pub mod sweep;
 pub mod synthetic;
 #[cfg(test)]
 mod testing;
+pub mod training;
 pub mod trigram;
 pub mod validity;
 pub mod window;

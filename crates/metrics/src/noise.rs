@@ -7,12 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::comparison::{MetricNoise, NoiseFloor, spread};
+use crate::comparison::{MetricNoise, NoiseFloor};
 use crate::fields::{Fields, flat, value_of};
 use crate::key::{self, Key};
 use crate::record::{Schema, wired_unsaid};
-use crate::sets::{self, Set};
-use crate::study;
 
 /// The schema this build writes, and the newest it reads.
 pub const SCHEMA: Schema = Schema { major: 2, minor: 0 };
@@ -127,49 +125,6 @@ pub enum NoiseError {
 }
 
 impl Noise {
-    /// From the runs of a set of one arm, in one state of the machine.
-    ///
-    /// # Errors
-    ///
-    /// For fewer than two complete runs, runs that differ in their work or how it was done, and a
-    /// machine whose state changed.
-    pub fn of(set: &Set) -> Result<Self, NoiseError> {
-        let runs = set.complete();
-        let [first, _, ..] = runs[..] else {
-            return Err(NoiseError::TooFew {
-                complete: runs.len(),
-            });
-        };
-        let circumstances = study::circumstances(&[&runs], true, &study::nothing);
-        let unfit = circumstances
-            .different_work
-            .or(circumstances.machine_changed);
-        if let Some(why) = unfit {
-            return Err(NoiseError::Unfit { why });
-        }
-        let (metrics, _) = sets::values(&runs);
-        let rules = set.rules.comparison;
-        let metrics = metrics.into_iter().filter_map(|(metric, values)| {
-            let noise = MetricNoise::of(&values)?;
-            let stored = StoredNoise {
-                noise,
-                geometric_mean: spread(&values, &rules)?.geometric_mean,
-                difference_99: ARM_SIZES
-                    .map(|runs| (runs, noise.difference_99(runs as usize, runs as usize)))
-                    .into(),
-            };
-            Some((metric.name().to_owned(), stored))
-        });
-        Ok(Self {
-            schema: SCHEMA,
-            measured_unix_ms: first.started_unix_ms,
-            set: set.name.clone(),
-            runs: runs.iter().map(|run| run.name.clone()).collect(),
-            key: Owner::of(&first.key),
-            metrics: metrics.collect(),
-        })
-    }
-
     /// Reads the text of `noise.json`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::quality::Checks;
+use crate::checks::Checks;
 
 /// One prompt of a file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -7,56 +7,46 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::checks::{Checks, Score};
 use crate::record::{Finish, Generation, Weights};
 
 /// Words of the runs that [`repetition`] counts.
 const RUN: usize = 4;
 
-/// What the text of one prompt has to be like. What is not given is not checked.
-#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Checks {
-    /// Terms that have to occur, as [`occurrences`] reads them.
-    pub must_mention: Vec<String>,
-    /// Terms that must not.
-    pub must_not_mention: Vec<String>,
-    /// Largest [`repetition`].
-    pub most_repetition: Option<f64>,
-    /// Smallest number of words.
-    pub fewest_words: Option<u32>,
-    pub agreement: Option<Agreement>,
-}
-
-/// How far a text has to agree with a reference.
-#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
-pub struct Agreement {
-    pub score: Score,
-    pub at_least: f64,
-    pub reference: String,
-}
-
-/// A measure of agreement, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Score {
-    /// [`rouge_l`].
-    RougeL,
-    /// [`token_f1`].
-    TokenF1,
+impl Checks {
+    /// Refuses checks that could never pass or never fail.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChecksError`].
+    pub fn validate(&self) -> Result<(), ChecksError> {
+        for term in self.must_mention.iter().chain(&self.must_not_mention) {
+            if term.split('|').any(|text| words(text).is_empty()) {
+                return Err(ChecksError::NoWord { term: term.clone() });
+            }
+        }
+        let agreement = self.agreement.as_ref();
+        let shares = [
+            ("most_repetition", self.most_repetition),
+            ("at_least", agreement.map(|it| it.at_least)),
+        ];
+        for (name, value) in shares {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                return Err(ChecksError::NotAShare { name, value });
+            }
+        }
+        match agreement.is_some_and(|it| words(&it.reference).is_empty()) {
+            true => Err(ChecksError::NoReference),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Score {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RougeL => "ROUGE-L",
-            Self::TokenF1 => "token F1",
-        }
-    }
-
     /// Of a text against a reference.
     pub fn of(self, text: &str, reference: &str) -> f64 {
         let (text, reference) = (words(text), words(reference));
@@ -297,35 +287,6 @@ pub enum ChecksError {
     NotAShare { name: &'static str, value: f64 },
     #[error("the reference of `agreement` has no word")]
     NoReference,
-}
-
-impl Checks {
-    /// Refuses checks that could never pass or never fail.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChecksError`].
-    pub fn validate(&self) -> Result<(), ChecksError> {
-        for term in self.must_mention.iter().chain(&self.must_not_mention) {
-            if term.split('|').any(|text| words(text).is_empty()) {
-                return Err(ChecksError::NoWord { term: term.clone() });
-            }
-        }
-        let agreement = self.agreement.as_ref();
-        let shares = [
-            ("most_repetition", self.most_repetition),
-            ("at_least", agreement.map(|it| it.at_least)),
-        ];
-        for (name, value) in shares {
-            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
-                return Err(ChecksError::NotAShare { name, value });
-            }
-        }
-        match agreement.is_some_and(|it| words(&it.reference).is_empty()) {
-            true => Err(ChecksError::NoReference),
-            false => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

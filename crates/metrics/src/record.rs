@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::quality::Checks;
+use crate::checks::Checks;
 use crate::rules::Rules;
 
 /// The schema this build writes, and the newest it reads.

@@ -17,7 +17,7 @@ use crate::comparison::{
 };
 use crate::fields::{Fields, flat};
 use crate::figures::{self, ArmFigure, Figure, MetricKind, Ratio};
-use crate::noise::Noise;
+use crate::noise::{self, Noise, NoiseError, Owner, StoredNoise};
 use crate::record::{Member, Schema, Start};
 use crate::rules::Rules;
 use crate::run::Run;
@@ -372,6 +372,51 @@ impl Set {
             stolen_left_out: pairing.stolen_left_out,
             left_out,
         }
+    }
+}
+
+impl Noise {
+    /// From the runs of a set of one arm, in one state of the machine.
+    ///
+    /// # Errors
+    ///
+    /// For fewer than two complete runs, runs that differ in their work or how it was done, and a
+    /// machine whose state changed.
+    pub fn of(set: &Set) -> Result<Self, NoiseError> {
+        let runs = set.complete();
+        let [first, _, ..] = runs[..] else {
+            return Err(NoiseError::TooFew {
+                complete: runs.len(),
+            });
+        };
+        let circumstances = study::circumstances(&[&runs], true, &study::nothing);
+        let unfit = circumstances
+            .different_work
+            .or(circumstances.machine_changed);
+        if let Some(why) = unfit {
+            return Err(NoiseError::Unfit { why });
+        }
+        let (metrics, _) = values(&runs);
+        let rules = set.rules.comparison;
+        let metrics = metrics.into_iter().filter_map(|(metric, values)| {
+            let noise = MetricNoise::of(&values)?;
+            let stored = StoredNoise {
+                noise,
+                geometric_mean: comparison::spread(&values, &rules)?.geometric_mean,
+                difference_99: noise::ARM_SIZES
+                    .map(|runs| (runs, noise.difference_99(runs as usize, runs as usize)))
+                    .into(),
+            };
+            Some((metric.name().to_owned(), stored))
+        });
+        Ok(Self {
+            schema: noise::SCHEMA,
+            measured_unix_ms: first.started_unix_ms,
+            set: set.name.clone(),
+            runs: runs.iter().map(|run| run.name.clone()).collect(),
+            key: Owner::of(&first.key),
+            metrics: metrics.collect(),
+        })
     }
 }
 

@@ -8,7 +8,11 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Error, Result, quantization::Quantization};
+use crate::{
+    Error, Result,
+    quantization::Quantization,
+    tensors::{Role, TensorSpec},
+};
 
 /// Resolved shape of an LFM2 model: everything that decides its tensors and arithmetic.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,28 +40,6 @@ pub struct Shape {
 pub enum LayerKind {
     Attention,
     ShortConv,
-}
-
-/// One tensor of the checkpoint, in MLX's layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    pub name: String,
-    pub shape: Vec<i32>,
-    pub role: Role,
-}
-
-/// What a tensor is, as far as its initialisation and its layout on disk depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Matrix,
-    /// A matrix of a quantized checkpoint: several values in each 32-bit word.
-    Packed,
-    /// The scales or the biases of one.
-    Scale,
-    Norm,
-    Bias,
-    /// `[channels, kernel, 1]`; PyTorch stores `[channels, 1, kernel]`, the same bytes.
-    ConvKernel,
 }
 
 /// One linear module of a layer, which an adapter can wrap.

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     Error, Result,
-    config::Role,
     data::Batches,
     load::{self, EMBEDDED_TOKENIZER, EMBEDDED_TOKENIZER_CONFIG, Options, Parts, Place},
     lora::{self, Adapters},
     quantization,
+    tensors::Role,
     weights::{self, sha256_hex, write_replacing},
 };
 

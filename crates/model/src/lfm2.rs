@@ -20,7 +20,7 @@ use crate::{
     lora::{self, Adapters, Pass},
     mlx,
     quantization::Matrix,
-    weights::Tensors,
+    tensors::Tensors,
 };
 
 pub(crate) use pieces::Pieces;

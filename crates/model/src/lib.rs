@@ -37,6 +37,7 @@ pub mod mlx;
 pub mod pretrain;
 pub mod quantization;
 pub mod random;
+pub mod tensors;
 pub mod tokenizer;
 pub mod train;
 pub mod vocabulary;

@@ -16,8 +16,9 @@ use crate::{
     mlx::Memory,
     quantization::{self, Packed, Scheme},
     random,
+    tensors::Tensors,
     tokenizer::Tokenizer,
-    weights::{self, Request, Tensors, sha256_hex},
+    weights::{self, Request, sha256_hex},
 };
 
 /// Name of the model that is shipped inside the program.

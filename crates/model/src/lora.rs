@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    config::{LayerKind, Role, Shape, TensorSpec},
+    config::{LayerKind, Shape},
     quantization::{self, Matrix},
     random as host_random,
-    weights::{self, Tensors},
+    tensors::{Role, TensorSpec, Tensors},
+    weights,
 };
 
 /// What to adapt, and how.

@@ -22,8 +22,8 @@ use crate::{
     lora::flatten,
     mlx,
     random::{self as host_random, Generator},
+    tensors::Tensors,
     train::{self, Optimizer, StepFn},
-    weights::Tensors,
 };
 
 /// How the weights are trained.

@@ -14,8 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Error, Result,
-    config::{Role, TensorSpec},
-    weights::Tensors,
+    tensors::{Role, TensorSpec, Tensors},
 };
 
 /// Bits of a value that MLX can pack.

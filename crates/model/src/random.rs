@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use crate::config::Role;
+use crate::tensors::Role;
 
 /// Standard deviation of random matrices, as in the published configs' `initializer_range`.
 const STD: f32 = 0.02;

@@ -23,12 +23,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Result,
-    config::{Role, TensorSpec},
     quantization::{self, Quantization, Scheme},
+    tensors::{Role, TensorSpec, Tensors},
 };
-
-/// Arrays by checkpoint name.
-pub type Tensors = BTreeMap<String, Array>;
 
 /// Largest header the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

@@ -14,9 +14,9 @@ use model::{
     lora::Adapters,
     mlx,
     quantization::{BITS, GROUP_SIZES, Packed, Scheme},
+    tensors::Tensors,
     tokenizer::Message,
     train::{self, Optimizer, StepOptions, Trainer},
-    weights::Tensors,
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use metrics::quality::{Agreement, Checks, Score};
+use metrics::checks::{Agreement, Checks, Score};
 use metrics::record::{
     AdapterShape, Build, Config, Counters, CpuTier, Data, Effect, End, Engine, Event, Finish,
     Generation, GenerationConfig, Iteration, Lora, Machine, MachineState, Member, Metallib, Mlx,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metrics::quality::Checks;
+use metrics::checks::Checks;
 use metrics::record::{AdapterShape, Data, WindowSpec};
 use metrics::store::Record;
 use metrics::summary::Summary;
