@@ -146,7 +146,7 @@ fn of_records(
         false => None,
     };
     let floor = floor(args, &baseline, &limits, output)?.map(|noise| noise.floor());
-    let judge = |runs: &Runs| gate::judge(&baseline, runs, &limits, floor.as_ref(), &rules);
+    let judge = |runs: &Runs| gate::judge(&baseline, runs, &limits, floor.as_ref(), rules);
     let judgement = judge(&candidate);
     match settings {
         Some(settings) if judgement.verdict == Verdict::Regressed => {
