@@ -103,6 +103,9 @@ fn points(runs: &[Run], names_machine: bool) -> Result<Vec<Point>, Unlike> {
             let mut unlike = differing(|key| &key.work);
             unlike.extend(differing(|key| &key.how));
             unlike.extend(differing(|key| &key.machine));
+            // Builds of a program may differ, and programs not.
+            let builds = differing(|key| &key.build);
+            unlike.extend(builds.into_iter().filter(|it| it.field == "program"));
             if !unlike.is_empty() {
                 return Err(Unlike {
                     series,

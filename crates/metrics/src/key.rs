@@ -115,7 +115,7 @@ pub struct Key {
     /// In what way. The arms of a set may differ in it.
     pub how: Rc<Fields>,
     pub machine: Rc<Fields>,
-    /// The program. An arm has one.
+    /// The program. An arm of a set has one.
     pub build: Rc<Fields>,
     /// What an update of the system changes, where it is known.
     pub system: Rc<Fields>,
