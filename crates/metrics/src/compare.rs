@@ -715,9 +715,10 @@ pub(crate) fn stands_for(allowed: &str, field: &str) -> bool {
 
 pub(crate) fn check_allowed(runs: &[&Run], allow: &[String]) -> Result<(), CompareError> {
     let mut known: Vec<&str> = Vec::new();
-    let fields = |run: &Run| [Rc::clone(&run.key.work), Rc::clone(&run.key.how)];
-    let all: Vec<_> = runs.iter().flat_map(|run| fields(run)).collect();
-    for (field, _) in all.iter().flat_map(|fields| fields.iter()) {
+    let fields = runs
+        .iter()
+        .flat_map(|run| run.key.work.iter().chain(run.key.how.iter()));
+    for (field, _) in fields {
         if !known.contains(&field.as_str()) {
             known.push(field);
         }

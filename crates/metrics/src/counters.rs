@@ -5,7 +5,7 @@
 //! user space alone. Virtual machines often have none, and then there is nothing.
 
 use crate::clock::Clock;
-use crate::record::Counters;
+use crate::record::{Counters, WindowSpec};
 use crate::window;
 
 /// Reads the counters of this process, all threads together.
@@ -52,12 +52,12 @@ impl Default for CounterReader {
     }
 }
 
-/// Whether the counters are read after so many iterations: at both ends of training and of every
-/// window.
-pub fn is_read_after(plan: &crate::measure::Plan, iterations: u32) -> bool {
-    let ends = plan.windows.iter().any(|window| window.last == iterations);
-    let begins = || window::begins_window(&plan.windows, iterations + 1);
-    iterations == 0 || iterations == plan.iterations || ends || begins()
+/// Whether the counters are read after so many of all iterations: at both ends of training and of
+/// every window.
+pub fn is_read_after(windows: &[WindowSpec], all: u32, iterations: u32) -> bool {
+    let ends = windows.iter().any(|window| window.last == iterations);
+    let begins = || window::begins_window(windows, iterations + 1);
+    iterations == 0 || iterations == all || ends || begins()
 }
 
 #[cfg(target_os = "linux")]
@@ -112,7 +112,14 @@ mod system {
 #[cfg(target_os = "macos")]
 mod system {
     pub(super) fn counts() -> impl FnMut() -> super::Counts {
-        || crate::macos::counts().unwrap_or_default()
+        || {
+            let usage = crate::macos::usage();
+            usage.map_or_else(super::Counts::default, |usage| super::Counts {
+                instructions: Some(usage.ri_instructions),
+                cycles: Some(usage.ri_cycles),
+                energy_nj: Some(usage.ri_billed_energy),
+            })
+        }
     }
 }
 
@@ -129,7 +136,6 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::measure::Plan;
 
     #[test]
     fn a_count_of_0_is_none_and_nothing_counted_is_no_reading() {
@@ -156,11 +162,10 @@ mod tests {
     #[test]
     fn both_ends_of_every_window_are_read() {
         let read = |windows: &str| -> Vec<u32> {
-            let plan = Plan {
-                iterations: 9,
-                windows: window::parse(windows).unwrap(),
-            };
-            (0..=9).filter(|&done| is_read_after(&plan, done)).collect()
+            let windows = window::parse(windows).unwrap();
+            (0..=9)
+                .filter(|&done| is_read_after(&windows, 9, done))
+                .collect()
         };
         assert_eq!(read("1-2,2-4,6-7"), [0, 2, 4, 5, 7, 9]);
         assert_eq!(read("1-9"), [0, 9]);

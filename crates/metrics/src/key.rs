@@ -176,6 +176,20 @@ pub(crate) fn not_read(field: &str, values: &[Option<String>]) -> bool {
     READ_LATER.contains(&name) && values.iter().any(null)
 }
 
+/// Paths of the variables that name an empty folder of the process's own, as a process of a set has.
+/// They are no setting.
+pub(crate) fn own_folders(start: &Start) -> Vec<String> {
+    let member = start.member.as_ref();
+    let names = member.and_then(|it| it.empty_caches.as_ref());
+    let names = names.into_iter().flatten();
+    names.map(|name| format!("{VARIABLES}.{name}")).collect()
+}
+
+/// Whether a field of the machine is of its system, by its name.
+pub(crate) fn is_of_system(name: &str) -> bool {
+    row_of(&format!("machine.{name}")).is_some_and(|row| FIELDS[row].2 == System)
+}
+
 /// The row of [`FIELDS`] for a path, by its index.
 fn row_of(path: &str) -> Option<usize> {
     let below = |beginning: &str| {
@@ -187,14 +201,7 @@ fn row_of(path: &str) -> Option<usize> {
 
 /// The fields of a start by their part, in the order of [`FIELDS`].
 fn parts(start: &Start) -> [Fields; 7] {
-    // A process of a set has empty folders of its own.
-    let member = start.member.as_ref();
-    let own = member.and_then(|it| it.empty_caches.as_ref());
-    let own: Vec<String> = own
-        .into_iter()
-        .flatten()
-        .map(|name| format!("{VARIABLES}.{name}"))
-        .collect();
+    let own = own_folders(start);
     let mut rows: Vec<(usize, (String, String))> = flat(start)
         .into_iter()
         .filter(|(path, _)| !own.contains(path))

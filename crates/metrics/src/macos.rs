@@ -7,7 +7,6 @@ use std::ptr;
 use objc2_foundation::NSProcessInfo;
 use serde_json::Value;
 
-use crate::counters::Counts;
 use crate::mac;
 use crate::record::Sensors;
 use crate::sampler::Source;
@@ -77,20 +76,11 @@ pub(crate) fn phys_footprint_bytes() -> Option<u64> {
 
 /// What the kernel counted of this process since its start; 0 where it counts nothing, as in a
 /// virtual machine.
-pub(crate) fn counts() -> Option<Counts> {
-    let usage = usage()?;
-    Some(Counts {
-        instructions: Some(usage.ri_instructions),
-        cycles: Some(usage.ri_cycles),
-        energy_nj: Some(usage.ri_billed_energy),
-    })
-}
-
 #[expect(
     unsafe_code,
     reason = "the kernel's process information has no safe binding"
 )]
-fn usage() -> Option<libc::rusage_info_v4> {
+pub(crate) fn usage() -> Option<libc::rusage_info_v4> {
     let pid = libc::c_int::try_from(std::process::id()).ok()?;
     let mut usage = MaybeUninit::<libc::rusage_info_v4>::uninit();
     // SAFETY: the flavour names the type of the buffer, which the kernel fills whenever it

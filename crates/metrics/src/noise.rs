@@ -69,6 +69,8 @@ impl Owner {
             let (part, name) = match (part, path.as_str()) {
                 ("work", _) => (&mut owner.work, name),
                 ("how", _) => (&mut owner.how, name),
+                // The first schema had them, always null.
+                ("machine", _) if key::is_of_system(name) => continue,
                 ("machine", _) | ("", "device" | "backend") => (&mut owner.machine, name),
                 (_, path) => (&mut owner.how, path),
             };
@@ -187,9 +189,7 @@ impl Noise {
                 let here = value_of(&here, path).map(str::to_owned);
                 let values = [here, Some(value.clone())];
                 let field = path.strip_prefix("machine.").unwrap_or_default();
-                // Updates of the system are no other machine.
-                let system = ["os_version", "os_build", "kernel", "gpu_driver"].contains(&field);
-                values[0] != values[1] && !system && !key::not_read(field, &values)
+                values[0] != values[1] && !key::not_read(field, &values)
             })
             .map(|(path, _)| path)
             .collect();

@@ -260,20 +260,6 @@ pub struct Machine {
     pub cgroup: Option<Cgroup>,
 }
 
-impl Machine {
-    /// Without what an update of the system changes: `os_version`, `os_build`, `kernel` and
-    /// `gpu_driver`.
-    pub fn stable(&self) -> Self {
-        Self {
-            os_version: None,
-            os_build: None,
-            kernel: None,
-            gpu_driver: None,
-            ..self.clone()
-        }
-    }
-}
-
 /// CPU cores of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct CpuTier {

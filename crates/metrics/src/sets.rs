@@ -17,6 +17,7 @@ use crate::comparison::{
 };
 use crate::fields::{Fields, flat};
 use crate::figures::{self, ArmFigure, Figure, MetricKind, Ratio};
+use crate::key;
 use crate::noise::{self, Noise, NoiseError, Owner, StoredNoise};
 use crate::record::{Member, Schema, Start};
 use crate::rules::Rules;
@@ -144,10 +145,18 @@ pub struct Process {
 impl Process {
     /// `None` for a run by itself. `folder` is the name of its folder.
     pub fn of(folder: &str, record: &Record) -> Option<Self> {
-        Some(Self {
-            member: record.start.member.clone()?,
-            run: Run::of(folder, record),
-        })
+        let run = record
+            .start
+            .member
+            .is_some()
+            .then(|| Run::of(folder, record))?;
+        Self::from_run(run)
+    }
+
+    /// The same of a run that is derived already.
+    pub(crate) fn from_run(run: Run) -> Option<Self> {
+        let member = run.member.clone()?;
+        Some(Self { member, run })
     }
 }
 
@@ -489,14 +498,7 @@ fn settings(run: &Run) -> Fields {
     }));
     settings.extend(under("lfmark", flat(&build)));
     settings.extend(under("mlx", flat(mlx)));
-    // Every process has empty folders of its own.
-    let member = run.member.as_ref();
-    let own = member.and_then(|it| it.empty_caches.as_ref());
-    let own: Vec<_> = own
-        .into_iter()
-        .flatten()
-        .map(|name| format!("mlx.variables.{name}"))
-        .collect();
+    let own = key::own_folders(&run.start);
     settings.retain(|(path, _)| !own.contains(path));
     settings
 }

@@ -67,9 +67,27 @@ impl<'a> Pairing<'a> {
         }
     }
 
-    /// The metrics that all runs have, one value a run.
+    /// The metrics that all runs of both arms have, as the comparison takes them.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
-        shared_metrics(&self.arms[0], &self.arms[1])
+        let [baseline, candidate] = &self.arms;
+        let alike = alike_texts(baseline.iter().chain(candidate).copied());
+        let of = |metric: MetricKind| {
+            if metric == MetricKind::TokenTime && !alike {
+                return None;
+            }
+            let of = |runs: &[&Run]| -> Option<Vec<comparison::Run>> {
+                let values = runs.iter().map(|run| run.metrics.get(&metric).cloned());
+                values.collect()
+            };
+            Some(Metric {
+                name: metric.name().to_owned(),
+                better: Better::Lower,
+                practical: None,
+                baseline: of(baseline)?,
+                candidate: of(candidate)?,
+            })
+        };
+        MetricKind::ALL.into_iter().filter_map(of).collect()
     }
 }
 
@@ -191,11 +209,9 @@ pub(crate) fn machine_changed(runs: &[&Run]) -> Option<String> {
         let number = run.member.as_ref().map(|member| member.number);
         (run.started_unix_ms, number)
     });
-    let disturbed = runs.iter().find_map(|run| {
-        let mut marks = run.marks.iter();
-        let mark = marks.find(|mark| mark.verdict() == validity::Verdict::Disturbed)?;
-        Some(format!("{} in {}", mark.sentence(), run.name))
-    });
+    let disturbed = runs
+        .iter()
+        .find_map(|run| Some(format!("{} in {}", disturbance(run)?, run.name)));
     disturbed
         .or_else(|| {
             let mut known = runs
@@ -228,15 +244,23 @@ pub(crate) fn not_ranked(run: &Run) -> Option<String> {
     if !run.is_complete() {
         return Some("it did not complete".to_owned());
     }
-    let mut marks = run.marks.iter();
-    let mark = marks.find(|mark| mark.verdict() == validity::Verdict::Disturbed)?;
-    Some(format!("void: {}", mark.sentence()))
+    disturbance(run).map(|what| format!("void: {what}"))
+}
+
+/// What disturbed a run.
+fn disturbance(run: &Run) -> Option<String> {
+    marked(run, validity::Verdict::Disturbed)
 }
 
 /// What says that other guests may share the hardware of a run.
 pub(crate) fn shared_hardware(run: &Run) -> Option<String> {
+    marked(run, validity::Verdict::SharedHardware)
+}
+
+/// The first mark of a run that makes it this.
+fn marked(run: &Run, verdict: validity::Verdict) -> Option<String> {
     let mut marks = run.marks.iter();
-    let mark = marks.find(|mark| mark.verdict() == validity::Verdict::SharedHardware)?;
+    let mark = marks.find(|mark| mark.verdict() == verdict)?;
     Some(mark.sentence())
 }
 
@@ -274,28 +298,6 @@ pub(crate) fn alike_texts<'a>(runs: impl IntoIterator<Item = &'a Run>) -> bool {
 pub(crate) fn values(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Vec<f64>> {
     let values: Option<Vec<f64>> = runs.iter().map(|run| value(run)).collect();
     values.filter(|values| !values.is_empty())
-}
-
-/// The metrics that all runs of both arms have, as the comparison takes them.
-pub(crate) fn shared_metrics(baseline: &[&Run], candidate: &[&Run]) -> Vec<Metric> {
-    let alike = alike_texts(baseline.iter().chain(candidate).copied());
-    let of = |metric: MetricKind| {
-        if metric == MetricKind::TokenTime && !alike {
-            return None;
-        }
-        let of = |runs: &[&Run]| -> Option<Vec<comparison::Run>> {
-            let values = runs.iter().map(|run| run.metrics.get(&metric).cloned());
-            values.collect()
-        };
-        Some(Metric {
-            name: metric.name().to_owned(),
-            better: Better::Lower,
-            practical: None,
-            baseline: of(baseline)?,
-            candidate: of(candidate)?,
-        })
-    };
-    MetricKind::ALL.into_iter().filter_map(of).collect()
 }
 
 /// What may lie behind a difference between arms besides what is compared: parts of the system and
@@ -393,6 +395,7 @@ mod tests {
     use crate::compare::{self, Runs};
     use crate::comparison::Verdict;
     use crate::gate::{self, Limits};
+    use crate::record::MachineState;
     use crate::sets::{self, Process, Set};
     use crate::store::Record;
 
@@ -444,6 +447,10 @@ mod tests {
         [of_set.comparison.verdict, compared.unwrap(), judged.verdict]
     }
 
+    fn each_state(record: &mut Record, change: impl Fn(&mut MachineState)) {
+        record.states.iter_mut().for_each(change);
+    }
+
     #[test]
     fn a_set_columns_and_the_gate_give_one_answer() {
         type Alter = fn(u32, &mut Record);
@@ -466,36 +473,32 @@ mod tests {
                 "hotter from the second run on",
                 |number, record| {
                     let hot = u32::from(number > 1) * 2;
-                    for state in &mut record.states {
-                        state.thermal_state = Some(hot);
-                    }
+                    each_state(record, |state| state.thermal_state = Some(hot));
                 },
                 "void",
             ),
             (
                 "cooler later",
                 |number, record| {
-                    for state in &mut record.states {
-                        state.thermal_state = Some(u32::from(number == 1));
-                    }
+                    each_state(record, |state| {
+                        state.thermal_state = Some(u32::from(number == 1))
+                    });
                 },
                 "equivalent",
             ),
             (
                 "low power from the fifth run on",
                 |number, record| {
-                    for state in &mut record.states {
-                        state.low_power_mode = Some(number > 4);
-                    }
+                    each_state(record, |state| state.low_power_mode = Some(number > 4));
                 },
                 "void",
             ),
             (
                 "another energy mode in one run",
                 |number, record| {
-                    for state in &mut record.states {
-                        state.power_mode = Some(u32::from(number == 3));
-                    }
+                    each_state(record, |state| {
+                        state.power_mode = Some(u32::from(number == 3))
+                    });
                 },
                 "void",
             ),
@@ -503,9 +506,7 @@ mod tests {
                 "battery in one run",
                 |number, record| {
                     let source = if number == 6 { "battery" } else { "ac" };
-                    for state in &mut record.states {
-                        state.power_source = Some(source.to_owned());
-                    }
+                    each_state(record, |state| state.power_source = Some(source.to_owned()));
                 },
                 "void",
             ),
@@ -541,7 +542,8 @@ mod tests {
                 "not comparable",
             ),
             (
-                "another chip in one arm",
+                // Columns may be of several machines: there the work tells them apart.
+                "another chip and batch in one arm",
                 |number, record| {
                     let arm_b = [2, 3, 6, 7].contains(&number);
                     record.start.machine.chip = Some(if arm_b { "M2" } else { "M1" }.to_owned());

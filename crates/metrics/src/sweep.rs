@@ -25,7 +25,7 @@ use crate::sets::{self, Process, ProcessSummary};
 use crate::stats;
 use crate::store::{self, ReadError, Record};
 use crate::study;
-use crate::summary::summarize as summarize_run;
+use crate::summary::{Summary as RunSummary, summarize as summarize_run};
 
 /// Name of the plan in a sweep's folder.
 pub const FILE_NAME: &str = "sweep.json";
@@ -501,7 +501,9 @@ impl Sweep {
                     continue;
                 }
             };
-            let Some(process) = Process::of(&folder, &record) else {
+            let summary = summarize_run(&record);
+            let run = crate::run::Run::with(&folder, &record, &summary);
+            let Some(process) = Process::from_run(run) else {
                 notices.push(format!("{folder} is left out: it is no run of a sweep"));
                 continue;
             };
@@ -530,7 +532,7 @@ impl Sweep {
             }
             runs.push(Run {
                 planned: run,
-                sample: Sample::of(&process, &record),
+                sample: Sample::of(&process, &record, &summary),
                 process,
             });
         }
@@ -597,14 +599,13 @@ fn differs(axis: Axis, values: &[u32], record: &Record) -> Option<String> {
 }
 
 impl Sample {
-    fn of(process: &Process, record: &Record) -> Self {
-        let summary = summarize_run(record);
+    fn of(process: &Process, record: &Record, summary: &RunSummary) -> Self {
         let training = summary.training.as_ref();
         let per_step = |total: u64| {
             let steps = record.iterations.len();
             (steps > 0).then(|| total as f64 / steps as f64)
         };
-        let roofline = roofline::roofline(record, &summary);
+        let roofline = roofline::roofline(record, summary);
         let used = |wanted: fn(Work) -> bool| {
             let found = roofline.uses.iter().find(|it| wanted(it.work))?;
             Some(Use::of(found))

@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
         let telemetry = &mut self.telemetry;
         let (counters, mut clock) = (&mut self.counters, self.clock);
         let mut count = |iterations: u32| {
-            let read = counters::is_read_after(&plan, iterations);
+            let read = counters::is_read_after(&plan.windows, plan.iterations, iterations);
             read.then(|| counters.read(&mut clock, iterations))
                 .flatten()
         };
