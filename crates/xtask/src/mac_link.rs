@@ -20,14 +20,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::check_mac::{TARGET, folder};
 use crate::lint::install;
+use crate::platform::MACOS_TARGET;
 use crate::process::{cargo, command, quiet, show, target_folder};
 use crate::setup::remove;
 
 const LIST: &str = "crates/xtask/native/mac-symbols.txt";
 const SYMBOLS: &str = include_str!("../native/mac-symbols.txt");
 const ZIG: &str = "crates/xtask/native/zig.txt";
-/// The oldest macOS that MLX's wheels run on.
-const MACOS: &str = "14.0";
 const LIBSYSTEM: &str = "/usr/lib/libSystem.B.dylib";
 /// Other names of libSystem, by which the linker looks for it.
 const ALSO_LIBSYSTEM: [&str; 2] = ["usr/lib/libc.tbd", "usr/lib/libm.tbd"];
@@ -77,7 +76,7 @@ pub(crate) fn build(arguments: &[String], bindings: &Path) -> Result<()> {
         .env("ZIG_GLOBAL_CACHE_DIR", folder.join("zig-cache"))
         .env("ZIG_LOCAL_CACHE_DIR", folder.join("zig-cache"))
         .env("SDKROOT", &sdk)
-        .env("MACOSX_DEPLOYMENT_TARGET", MACOS);
+        .env("MACOSX_DEPLOYMENT_TARGET", MACOS_TARGET);
     run(&mut cargo)
 }
 
@@ -237,7 +236,7 @@ fn run(cargo: &mut Command) -> Result<()> {
     let status = child.wait()?;
     ensure!(
         unknown.is_empty(),
-        "no library has {}: where macOS {MACOS} has it, it is a line to add to {LIST}",
+        "no library has {}: where macOS {MACOS_TARGET} has it, it is a line to add to {LIST}",
         Vec::from_iter(unknown).join(", ")
     );
     ensure!(

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::child::{self, Ended, Started, end_of};
 use super::texts;
 use crate::process::{command, show};
+use crate::setup::log::VARIABLES;
 
 /// Where everything is, and what is asked for.
 pub(super) struct At {
@@ -265,18 +266,20 @@ impl At {
     }
 }
 
-/// Beginnings of the variables that change what is built or loaded.
-#[rustfmt::skip]
-const VARIABLES: [&str; 11] = [
-    "PATH", "CC", "CXX", "SDKROOT", "MACOSX_DEPLOYMENT_TARGET", "LIBCLANG_PATH", "CONDA_PREFIX",
-    "DYLD_", "MLX_", "MTL_", "METAL_",
-];
+/// Beginnings of the variables that change what is found and loaded; those that change what is
+/// built are in the log of a set-up too.
+const LOADED: [&str; 5] = ["PATH", "DYLD_", "MLX_", "MTL_", "METAL_"];
 
 fn environment() -> Value {
     let text = |it: OsString| it.to_string_lossy().into_owned();
     std::env::vars_os()
         .map(|(name, value)| (text(name), text(value).into()))
-        .filter(|(name, _)| VARIABLES.iter().any(|begin| name.starts_with(begin)))
+        .filter(|(name, _)| {
+            LOADED
+                .iter()
+                .chain(&VARIABLES)
+                .any(|begin| name.starts_with(begin))
+        })
         .collect::<Map<_, _>>()
         .into()
 }

@@ -14,7 +14,7 @@ use crate::process::{command, quiet, show};
 pub(super) const PLACE: &str = "native/setup.log";
 
 /// Variables that change what compilers, Python and libclang do.
-const VARIABLES: [&str; 15] = [
+pub(crate) const VARIABLES: [&str; 15] = [
     "MACOSX_DEPLOYMENT_TARGET",
     "SDKROOT",
     "DEVELOPER_DIR",
