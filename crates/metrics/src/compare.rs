@@ -1,9 +1,8 @@
-//! Runs that were not started together: those of several machines, builds or days, in columns.
+//! Runs of several machines, builds or days, in columns.
 //!
-//! Like is compared with like: runs have one [`Key`], or differ only in fields that were allowed
-//! to. The unit of inference is the process, as in [`crate::sets`], and the decision is that of
-//! [`crate::comparison`], on unpaired runs. Of a run only what is compared is kept, so that
-//! thousands of them fit.
+//! [`crate::study`] says which runs can be compared. The unit of inference is the process, as in
+//! [`crate::sets`], and the decision is that of [`crate::comparison`]. Of a run only what is compared
+//! is kept, so that thousands of them fit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
